@@ -11,7 +11,8 @@ import numpy as np
 class Progress(Protocol):
     """Told how far a seed has come. Experiments call it about once an epoch."""
 
-    def __call__(self, done: int, total: int, **metrics: float) -> None: ...
+    def __call__(self, done: int, total: int, **metrics: float) -> None:
+        """`done` of `total` units of work, with the latest metrics."""
 
 
 def silent(done: int, total: int, **metrics: float) -> None:

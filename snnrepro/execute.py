@@ -1,0 +1,187 @@
+"""Builds each chapter's notebook from its reviewed Markdown source, runs it, and checks that the two agree.
+
+The executed notebook holds nothing that a second run would change, apart from the outputs of cells tagged
+`nbval-ignore-output`: no timings, no patch version of Python, and cell ids that follow from place and content.
+"""
+
+import hashlib
+import shutil
+import sys
+from pathlib import Path
+
+import jupytext
+import nbformat
+import numpy as np
+import yaml
+from jupyter_client.kernelspec import KernelSpecManager
+from jupyter_client.manager import AsyncKernelManager
+from nbclient import NotebookClient
+from nbclient.exceptions import CellExecutionError, CellTimeoutError, DeadKernelError
+from nbformat import NotebookNode
+
+from snnrepro import figures, files, paths, progress, runner
+from snnrepro.errors import UserError
+
+CELL_SECONDS = 600
+METADATA = {
+    "kernelspec": {"display_name": "Python 3", "language": "python", "name": "python3"},
+    "language_info": {
+        "file_extension": ".py",
+        "mimetype": "text/x-python",
+        "name": "python",
+        "pygments_lexer": "ipython3",
+    },
+}
+
+
+def build(citekey: str) -> NotebookNode:
+    """Make the chapter's notebook from its Markdown source, not yet run.
+
+    Raises:
+        UserError: no such chapter, or no readable source in it.
+    """
+    source = paths.chapter(citekey) / f"{citekey}.md"
+    try:
+        notebook = jupytext.read(source, fmt="md:myst")
+    except FileNotFoundError:
+        raise UserError(f"chapter {citekey} has no {source.name}") from None
+    except (OSError, ValueError, yaml.YAMLError, nbformat.ValidationError) as error:
+        reason = " ".join((getattr(error, "message", "") or str(error)).split())
+        raise UserError(f"{files.shown(source)}: cannot read it: {reason}") from None
+    notebook.metadata.pop("jupytext", None)
+    notebook.metadata.update(METADATA)
+    notebook.nbformat, notebook.nbformat_minor = 4, 5
+    for index, cell in enumerate(notebook.cells):
+        cell.id = hashlib.sha256(f"{index}\n{cell.cell_type}\n{cell.source}".encode()).hexdigest()[:12]
+    return notebook
+
+
+def execute(citekey: str, quiet: bool = False) -> Path:
+    """Run a chapter's notebook in the chapter's folder with the Python that runs this.
+
+    Then store the executed notebook, the data of its figures and the quick records. Nothing is stored if a cell fails.
+
+    Returns:
+        The notebook's path.
+
+    Raises:
+        UserError: a cell fails, hangs or kills its process; or a file cannot be written.
+    """
+    notebook = build(citekey)
+    folder = paths.chapter(citekey)
+    live = paths.runs(citekey) / "figures"
+    shutil.rmtree(live, ignore_errors=True)
+    _run_cells(notebook, citekey, folder, quiet)
+    _clean(notebook)
+    target = folder / f"{citekey}.ipynb"
+    files.write_text(target, nbformat.writes(notebook) + "\n")
+    _keep_figures(live, folder / "results" / "figures")
+    for experiment in runner.experiments(citekey):
+        if runner.finished(citekey, experiment, "quick"):
+            runner.record(citekey, experiment, "quick")
+    return target
+
+
+def check(citekey: str) -> list[str]:
+    """Say what is wrong with a chapter's pair of source and notebook; empty if all is well.
+
+    Cells must agree in type, source and tags, and code cells must have been run in order from 1, without an error.
+
+    Raises:
+        UserError: no such chapter, or its source cannot be read.
+    """
+    wanted = build(citekey).cells
+    target = paths.chapter(citekey) / f"{citekey}.ipynb"
+    command = f"run snnrepro execute {citekey}"
+    try:
+        cells = nbformat.read(target, as_version=4).cells
+    except FileNotFoundError:
+        return [f"{citekey}: {target.name} is missing; {command}"]
+    except (OSError, ValueError, AttributeError, nbformat.ValidationError) as error:
+        return [f"{citekey}: cannot read {target.name} ({type(error).__name__}); {command}"]
+    problems = []
+    if len(cells) != len(wanted):
+        problems.append(f"{citekey}: {len(wanted)} cells in the source, {len(cells)} in the notebook; {command}")
+    for number, (cell, expected) in enumerate(zip(cells, wanted, strict=False), start=1):
+        for part in ("cell_type", "source", "tags"):
+            if _part(cell, part) != _part(expected, part):
+                problems.append(f"{citekey}: cell {number} differs from the source in its {part}; {command}")
+    for number, cell in enumerate((cell for cell in cells if cell.cell_type == "code"), start=1):
+        if cell.execution_count != number:
+            problems.append(f"{citekey}: code cell {number} has execution count {cell.execution_count}; {command}")
+        if "raises-exception" not in _part(cell, "tags") and any(out.output_type == "error" for out in cell.outputs):
+            problems.append(f"{citekey}: code cell {number} holds an error; {command}")
+    return problems
+
+
+def _part(cell: NotebookNode, part: str) -> object:
+    return sorted(cell.metadata.get("tags", [])) if part == "tags" else cell[part]
+
+
+def _run_cells(notebook: NotebookNode, citekey: str, folder: Path, quiet: bool) -> None:
+    """Fill in the outputs, with a bar over the cells."""
+    manager = AsyncKernelManager(kernel_name="python3", kernel_spec_manager=KernelSpecManager(kernel_dirs=[]))
+    manager.kernel_spec.argv[0] = sys.executable
+    total = sum(cell.cell_type == "code" for cell in notebook.cells)
+    done = 0
+    with progress.Steps(f"{citekey}: cells", total, quiet) as steps:
+
+        def count(cell: NotebookNode, cell_index: int, **reply: object) -> None:
+            nonlocal done
+            done += 1
+            steps.move(done)
+
+        client = NotebookClient(
+            notebook,
+            km=manager,
+            timeout=CELL_SECONDS,
+            resources={"metadata": {"path": str(folder)}},
+            record_timing=False,
+            coalesce_streams=True,
+            extra_arguments=["--IPKernelApp.log_level=40"],  # errors only
+            on_cell_executed=count,
+        )
+        try:
+            client.execute()
+        except CellExecutionError as error:
+            raise UserError(f"chapter {citekey}, code cell {done}: {error.ename}: {_line(error.evalue)}") from None
+        except CellTimeoutError:
+            raise UserError(f"chapter {citekey}, code cell {done + 1}: not done after {CELL_SECONDS} s") from None
+        except DeadKernelError:
+            raise UserError(f"chapter {citekey}, code cell {done + 1}: its Python process died") from None
+
+
+def _line(text: str) -> str:
+    """First line of a message."""
+    return text.strip().partition("\n")[0]
+
+
+def _clean(notebook: NotebookNode) -> None:
+    """Remove what changes from run to run, and give a figure's cell what the book needs to number and describe it."""
+    notebook.metadata.update(METADATA)  # the kernel put the version of Python there
+    for cell in notebook.cells:
+        cell.metadata.pop("execution", None)
+        for output in cell.get("outputs", []):
+            if figure := output.get("metadata", {}).get("snnrepro"):
+                cell.metadata["mystnb"] = {
+                    "figure": {"name": figure["name"], "caption": figure["caption"]},
+                    "image": {"alt": figure["alt"]},
+                }
+
+
+def _keep_figures(live: Path, committed: Path) -> None:
+    """Make the committed figure data those of this run; a file that is equal within its tolerance stays as it is."""
+    names = {file.name for file in live.glob("*.npz")}
+    for old in committed.glob("*.npz"):
+        if old.name not in names:
+            old.unlink()
+    for name in sorted(names):
+        new = files.read_npz(live / name)
+        if not (committed / name).exists() or figures.compare_data(live / name, committed / name):
+            files.write_npz(committed / name, new)
+        elif (old := files.read_npz(committed / name)) and _tolerances(old) != _tolerances(new):
+            files.write_npz(committed / name, old | _tolerances(new))
+
+
+def _tolerances(arrays: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+    return {key: value for key, value in arrays.items() if key.startswith("tolerance/")}

@@ -1,0 +1,88 @@
+"""What the papers say, what came out here, and how anybody can tell."""
+
+from snnrepro.files import read_json, read_npz, write_json, write_npz, write_text
+from snnrepro.ledger.board import board_html, board_rows, experiments, ledger_json
+from snnrepro.ledger.claims import (
+    EVIDENCE,
+    Band,
+    ChapterClaims,
+    Claim,
+    check_metrics,
+    load_claims,
+    parse_band,
+    parse_claims,
+)
+from snnrepro.ledger.provenance import (
+    changed_sources,
+    config_dict,
+    config_hash,
+    experiment_sources,
+    machine,
+    source_hashes,
+    versions,
+)
+from snnrepro.ledger.records import (
+    Record,
+    build_record,
+    load_arrays,
+    load_record,
+    record_path,
+    save_record,
+    t_interval,
+)
+from snnrepro.ledger.tables import card_html, strip_html, table_html
+from snnrepro.ledger.verdicts import (
+    STATES,
+    Row,
+    Verdict,
+    by_numbers,
+    changes,
+    paper_verdict,
+    quick_verdict,
+    rows,
+)
+
+__all__ = [
+    "EVIDENCE",
+    "STATES",
+    "Band",
+    "ChapterClaims",
+    "Claim",
+    "Record",
+    "Row",
+    "Verdict",
+    "board_html",
+    "board_rows",
+    "build_record",
+    "by_numbers",
+    "card_html",
+    "changed_sources",
+    "changes",
+    "check_metrics",
+    "config_dict",
+    "config_hash",
+    "experiment_sources",
+    "experiments",
+    "ledger_json",
+    "load_arrays",
+    "load_claims",
+    "load_record",
+    "machine",
+    "paper_verdict",
+    "parse_band",
+    "parse_claims",
+    "quick_verdict",
+    "read_json",
+    "read_npz",
+    "record_path",
+    "rows",
+    "save_record",
+    "source_hashes",
+    "strip_html",
+    "t_interval",
+    "table_html",
+    "versions",
+    "write_json",
+    "write_npz",
+    "write_text",
+]

@@ -1,0 +1,273 @@
+"""HTML for the pages: the strip of claims under a figure, the table of a chapter's claims, the card of a paper.
+
+Each function gives one fragment, styled by classes; all text is escaped. Roles are spelt out so that a style sheet may stack the
+cells of a row on a phone without taking the table's meaning from a screen reader.
+"""
+
+import math
+import re
+from collections.abc import Sequence
+from functools import lru_cache
+from html import escape
+from pathlib import Path
+
+from snnrepro import paths
+from snnrepro.errors import UserError
+from snnrepro.files import one_line, shown
+from snnrepro.ledger.claims import ChapterClaims
+from snnrepro.ledger.verdicts import Row
+
+MARKS = {
+    "reproduced": "✓", "pass": "✓", "partly": "◐", "not reproduced": "✗", "fail": "✗", "stale": "△", "open": "○",
+    "not run": "○",
+}  # fmt: skip
+"""A sign beside each verdict, so that colour is not the only one."""
+
+NOTHING = "–"
+CELL = 'style="text-align:left;vertical-align:top"'
+
+
+def strip_html(rows: Sequence[Row], figure: str) -> str:
+    """The claims of one figure (`fig-4`): what the paper says, what came out here, the verdicts.
+
+    Raises:
+        UserError: no claim belongs to the figure.
+    """
+    chosen = [row for row in rows if row.claim.figure == figure]
+    if not chosen:
+        known = ", ".join(dict.fromkeys(row.claim.figure for row in rows))
+        raise UserError(f"no claim belongs to {figure!r}; claims.yml has: {known or 'none'}")
+    return _claims_table(chosen, "snn-strip", f"Claims: {_figure_name(figure)}", full=False)
+
+
+def table_html(rows: Sequence[Row], caption: str) -> str:
+    """All claims of a chapter, with their ids and why each band is what it is."""
+    return _claims_table(rows, "snn-table", caption, full=True)
+
+
+def card_html(claims: ChapterClaims) -> str:
+    """Citation, links, data tiers, and the paper in Richards et al.'s three words.
+
+    Raises:
+        UserError: the paper is not in book/references.bib, or that file cannot be read.
+    """
+    entry = _entry(claims.paper)
+    doi, arxiv = entry.fields.get("doi"), entry.fields.get("eprint")
+    facts = [
+        ("DOI", _link(f"https://doi.org/{doi}", doi) if doi else ""),
+        ("arXiv", _link(f"https://arxiv.org/abs/{arxiv}", arxiv) if arxiv else ""),
+        ("Official code", _link(claims.code, claims.code.split("://")[1]) if claims.code else ""),
+        ("Data", f"{text(claims.data.quick)} (quick); {text(claims.data.paper)} (paper scale)"),
+        ("Architecture", text(claims.architecture)),
+        ("Objective", text(claims.objective)),
+        ("Learning rule", text(claims.learning_rule)),
+    ]
+    items = "".join(f"<div><dt>{name}</dt><dd>{value}</dd></div>" for name, value in facts if value)
+    return (
+        f'<section class="snn-card" aria-label="The paper"><p class="snn-citation">{_citation(entry)}</p>'
+        f'<dl class="snn-facts">{items}</dl></section>'
+    )
+
+
+def number(x: float, spread: float = 0.0) -> str:
+    """A number for readers: two digits of its spread, or four significant ones where there is no spread."""
+    if x == 0:
+        return "0"
+    if not 1e-3 <= abs(x) < 1e5 and abs(x) >= spread:
+        mantissa, exponent = f"{x:.{_digits(x, spread)}e}".split("e")
+        return f"{_trim(mantissa)}e{int(exponent)}"
+    if spread > 0:
+        decimals = 1 - math.floor(math.log10(spread))
+        return f"{x:.{min(max(decimals, 0), 8)}f}"
+    return _trim(f"{x:.{max(3 - math.floor(math.log10(abs(x))), 0)}f}")
+
+
+def _digits(x: float, spread: float) -> int:
+    """Digits after the point of the mantissa."""
+    if spread <= 0:
+        return 3
+    return min(max(math.floor(math.log10(abs(x))) - math.floor(math.log10(spread)) + 1, 1), 5)
+
+
+def _trim(digits: str) -> str:
+    return digits.rstrip("0").rstrip(".") if "." in digits else digits
+
+
+def interval(mean: float, low: float, high: float) -> str:
+    """A mean with its interval, `0.954 [0.949, 0.959]`; the mean alone where the interval is a point."""
+    spread = high - low
+    if spread <= 0:
+        return number(mean)
+    return f"{number(mean, spread)} [{number(low, spread)}, {number(high, spread)}]"
+
+
+def text(words: str) -> str:
+    """Escaped text, with `code` between backticks."""
+    return re.sub(r"`([^`]+)`", r"<code>\1</code>", escape(words, quote=False))
+
+
+def badge(state: str, scale: str) -> str:
+    """A verdict as a sign and a word; `scale` says which of the two verdicts it is."""
+    return (
+        f'<span class="snn-verdict snn-verdict-{state.replace(" ", "-")}"><span aria-hidden="true">{MARKS[state]}</span> '
+        f'<span class="snn-scale">{scale}:</span> {state}</span>'
+    )
+
+
+def published(mean: float, n: int | None = None, sd: float | None = None, unit: str = "") -> str:
+    """A published number, `0.863 ± 0.005 (n = 5)`."""
+    deviation = f" ± {number(sd)}" if sd is not None else ""
+    runs = f" (n = {n})" if n is not None else ""
+    return f'<span class="snn-value">{number(mean)}{deviation}{_unit(unit)}{runs}</span>'
+
+
+def source(where: str, evidence: str) -> str:
+    """Where the paper says it, and how strong that evidence is."""
+    grade = f'<span class="snn-evidence snn-evidence-{evidence}">{evidence}</span>'
+    return f'<span class="snn-where">{text(where)}</span> {grade}'
+
+
+def measured(mean: float, low: float, high: float, n: int, unit: str, band: object) -> str:
+    """A number from here with its interval, its seeds and the band that accepts it."""
+    accepted = f' <span class="snn-band">accepted: {escape(str(band))}</span>' if band else ""
+    return f'<span class="snn-number">{interval(mean, low, high)}{_unit(unit)}</span> <span class="snn-n">n = {n}</span>{accepted}'
+
+
+def _unit(unit: str) -> str:
+    return f" {text(unit)}" if unit else ""
+
+
+def _quick(row: Row) -> str:
+    """Content of the quick cell. The mean decides at this profile, so it stands alone."""
+    if row.quick_mean is None:
+        return NOTHING
+    mean, claim = row.quick_mean, row.claim
+    return measured(mean, mean, mean, len(row.quick_values), claim.unit, claim.band("quick"))
+
+
+def _recorded(row: Row) -> str:
+    """Content of the paper-scale cell."""
+    paper, claim = row.paper, row.claim
+    if row.record is None:
+        return NOTHING
+    numbers = measured(paper.mean, paper.low, paper.high, paper.n, claim.unit, claim.band("paper"))
+    return f'{numbers} <span class="snn-data">{text(row.record.data)}</span>'
+
+
+def badges(quick: str, paper: str) -> str:
+    """Both verdicts of a claim."""
+    return f"{badge(quick, 'quick')} {badge(paper, 'paper scale')}"
+
+
+def cell(css: str, label: str, content: str) -> str:
+    """A cell that carries its column's name for narrow screens."""
+    return f'<td role="cell" class="{css}" data-label="{label}" {CELL}>{content}</td>'
+
+
+def head(names: Sequence[str]) -> str:
+    """Header row of a table."""
+    cells = "".join(f'<th role="columnheader" scope="col" {CELL}>{name}</th>' for name in names)
+    return f'<thead role="rowgroup"><tr role="row">{cells}</tr></thead>'
+
+
+def _claims_table(rows: Sequence[Row], css: str, caption: str, full: bool) -> str:
+    names = ("Paper says", "Here, quick (live)", "Here, paper scale (recorded)", "Verdict")
+    groups = "".join(_group(row, full) for row in rows)
+    return f'<table role="table" class="{css}"><caption class="snn-caption">{text(caption)}</caption>{head(names)}{groups}</table>'
+
+
+def _group(row: Row, full: bool) -> str:
+    """One claim: its row, and below it what there is to say."""
+    claim = row.claim
+    value = f" {published(claim.value.mean, claim.value.n, claim.value.sd, claim.unit)}" if claim.value else ""
+    name = f' <code class="snn-id">{claim.id}</code>' if full else ""
+    says = f'<span class="snn-says">{text(claim.says)}</span>{value} {source(claim.where, claim.evidence)}{name}'
+    anchor = "" if full else f' id="claim-{claim.id}"'
+    cells = (
+        cell("snn-quick", "Here, quick", _quick(row)),
+        cell("snn-recorded", "Here, paper scale", _recorded(row)),
+        cell("snn-verdicts", "Verdict", badges(row.quick, row.paper.state)),
+    )
+    return (
+        f'<tbody role="rowgroup" class="snn-claim-group"{anchor}><tr role="row" class="snn-row">'
+        f"{row_head(says)}{''.join(cells)}</tr>{_note_row(row, full)}</tbody>"
+    )
+
+
+def row_head(content: str) -> str:
+    """Header cell of a claim's row."""
+    return f'<th role="rowheader" scope="row" class="snn-claim" {CELL}>{content}</th>'
+
+
+def _note_row(row: Row, full: bool) -> str:
+    """What there is to say about a claim, in a row of its own."""
+    claim = row.claim
+    parts = [text(row.reason), text(claim.note or "")]
+    if full and claim.why:
+        parts.append(f'<span class="snn-why">Band: {text(claim.why)}</span>')
+    words = " ".join(part for part in parts if part)
+    if not words:
+        return ""
+    return f'<tr role="row" class="snn-note-row"><td role="cell" colspan="4" class="snn-note" {CELL}>{words}</td></tr>'
+
+
+def _figure_name(figure: str) -> str:
+    """`fig-4` as `Figure 4`."""
+    kind, _, rest = figure.partition("-")
+    name = {"fig": "Figure", "tab": "Table", "text": "text"}[kind]
+    return f"{name} {rest.replace('-', ' ')}"
+
+
+def _link(url: str, words: str) -> str:
+    return f'<a href="{escape(url)}">{escape(words)}</a>'
+
+
+def _entry(citekey: str):
+    file = paths.root() / "book" / "references.bib"
+    try:
+        entries = _bibliography(file, file.stat().st_mtime_ns)
+    except OSError as error:
+        raise UserError(f"{shown(file)}: cannot read it: {error.strerror}") from None
+    if citekey not in entries:
+        raise UserError(f"{shown(file)}: has no entry {citekey}; add the paper's bibliography entry")
+    return entries[citekey]
+
+
+@lru_cache(maxsize=4)
+def _bibliography(file: Path, changed: int):
+    """Entries of a BibTeX file; `changed` (its time stamp) is there for the cache."""
+    from pybtex.database import parse_file
+    from pybtex.exceptions import PybtexError
+
+    try:
+        return parse_file(str(file), bib_format="bibtex").entries
+    except PybtexError as error:
+        raise UserError(f"{shown(file)}: {one_line(error)}") from None
+
+
+def _citation(entry) -> str:
+    """Authors (year). Title. Journal volume(number), pages."""
+    field = {name: escape(_plain(value), quote=False) for name, value in entry.fields.items()}
+    authors = [escape(_person(person), quote=False) for person in entry.persons.get("author", [])]
+    several = f"{', '.join(authors[:-1])} and {authors[-1]}" if len(authors) > 1 else "".join(authors)
+    where = field.get("journal") or field.get("booktitle") or field.get("publisher") or ""
+    volume = field.get("volume", "") + (f"({field['number']})" if "number" in field else "")
+    pages = field.get("pages", "").replace("--", "–")
+    venue = ", ".join(part for part in (f"{where} {volume}".strip(), pages) if part)
+    title = f"<cite>{field.get('title', '')}</cite>."
+    return " ".join(
+        part for part in (several, f"({field.get('year', 'n.d.')}).", title, f"{venue}." if venue else "") if part
+    )
+
+
+def _person(person) -> str:
+    """Initials, then the name: E. O. Neftci."""
+    initials = [f"{_plain(name)[:1]}." for name in person.first_names + person.middle_names]
+    return " ".join([*initials, *map(_plain, person.prelast_names + person.last_names + person.lineage_names)])
+
+
+def _plain(latex: str) -> str:
+    """Text of a BibTeX field without braces and with its accents."""
+    from pybtex.richtext import Text
+
+    return str(Text.from_latex(latex))

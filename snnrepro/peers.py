@@ -1,0 +1,80 @@
+"""The same layer in other people's simulators: a second opinion that shares parameters and input with ours, and no code."""
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from snnrepro.errors import UserError
+from snnrepro.neurons import LIF, alpha, beta
+
+SNNTORCH_RESET = {"subtract": "subtract", "multiply": "zero", "none": "none"}
+
+
+def lif_snntorch(x: Tensor, w: Tensor, p: LIF) -> Tensor:
+    """Spikes `(time, batch, neurons)` of `snntorch.Synaptic`, differentiable.
+
+    snnTorch adds the input to the current before the membrane integrates it, detaches the reset, and divides by no gain: `p` must
+    have current `new`, gain `one` and no reset gradient.
+    """
+    import snntorch
+    from snntorch import surrogate
+
+    if (p.current, p.gain, p.reset_gradient, p.surrogate.name) != ("new", "one", False, "fast_sigmoid"):
+        raise UserError(
+            "lif_snntorch: needs current='new', gain='one', reset_gradient=False and the fast_sigmoid surrogate"
+        )
+    cell = snntorch.Synaptic(
+        alpha=torch.as_tensor(alpha(p)).to(w),
+        beta=torch.as_tensor(beta(p)).to(w),
+        threshold=p.threshold,
+        spike_grad=surrogate.fast_sigmoid(slope=p.surrogate.slope),
+        reset_mechanism=SNNTORCH_RESET[p.reset],
+    )
+    current, potential = (torch.zeros(x.shape[1], w.shape[1]).to(w) for _ in range(2))
+    spikes = []
+    for step in x.unbind(0):
+        s, current, potential = cell(step @ w, current, potential)
+        spikes.append(s)
+    return torch.stack(spikes)
+
+
+def lif_brian2(x: np.ndarray, w: np.ndarray, p: LIF, substeps: int = 1) -> tuple[np.ndarray, np.ndarray]:
+    """A layer simulated by Brian2 from its differential equations, integrated exactly between steps.
+
+    Args:
+        x: input spikes of one sample `(time, units)`.
+        w: weights `(units, neurons)`.
+        p: time constants, threshold, time step; the reset sets the membrane to 0.
+        substeps: Brian2's steps for each step of `p.dt`; many come close to continuous time.
+
+    Returns:
+        spike times in seconds and the neuron of each spike.
+    """
+    import brian2 as b2
+
+    b2.prefs.codegen.target = "numpy"
+    b2.start_scope()
+    clock = b2.Clock(dt=p.dt / substeps * b2.second)
+    group = b2.NeuronGroup(
+        w.shape[1],
+        """
+        dU/dt = (I - U) / tau_mem : 1
+        dI/dt = -I / tau_syn : 1
+        tau_mem : second (constant)
+        tau_syn : second (constant)
+        """,
+        threshold=f"U > {p.threshold}",
+        reset="U = 0",
+        method="exact",
+        clock=clock,
+    )
+    group.tau_mem, group.tau_syn = p.tau_mem * b2.second, p.tau_syn * b2.second
+    steps, units = np.nonzero(x)
+    source = b2.SpikeGeneratorGroup(x.shape[1], units, (steps * substeps) * clock.dt, clock=clock)
+    synapses = b2.Synapses(source, group, "weight : 1", on_pre="I += weight", clock=clock)
+    synapses.connect()
+    synapses.weight = w.flatten()
+    monitor = b2.SpikeMonitor(group)
+    network = b2.Network(group, source, synapses, monitor)
+    network.run(len(x) * p.dt * b2.second)
+    return np.asarray(monitor.t / b2.second), np.asarray(monitor.i)

@@ -1,0 +1,396 @@
+"""Runs experiments over seeds: in parallel, resumable, with the same bits whatever the number of processes.
+
+A finished seed is two files in `.runs/<citekey>/<experiment>.<profile>/`: `<seed>.npz` and then `<seed>.json`, whose
+presence says that the seed is finished. A killed run loses at most the seeds in flight.
+"""
+
+import contextlib
+import functools
+import hashlib
+import json
+import math
+import sys
+import time
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import threadpoolctl
+
+from snnrepro import files, ledger, paths, progress
+from snnrepro.errors import UserError
+from snnrepro.experiment import Experiment, Progress, Result, silent
+
+SCHEMA = 1
+PROFILES = ("quick", "paper")
+FIELDS = {"config_hash", "sources", "metrics", "early", "data", "cpu_seconds"}
+CONNECT_SECONDS = 10
+
+
+@dataclass(frozen=True)
+class Runs:
+    """Finished seeds of one experiment, in the order of `seeds`.
+
+    Attributes:
+        config: the frozen configuration that was run.
+        metrics: one number a seed and name, arrays of shape (seeds,).
+        early: the same for the numbers known after the first few updates.
+        arrays: curves and figure data, one dictionary a seed.
+        data: provenance tag of the samples.
+        cpu_seconds: CPU time of each seed, (seeds,).
+    """
+
+    citekey: str
+    experiment: str
+    profile: str
+    config: Any
+    seeds: tuple[int, ...]
+    metrics: dict[str, np.ndarray]
+    early: dict[str, np.ndarray]
+    arrays: list[dict[str, np.ndarray]]
+    data: str
+    cpu_seconds: np.ndarray
+
+
+def experiments(citekey: str) -> Mapping[str, Experiment]:
+    """Experiments of a chapter.
+
+    Raises:
+        UserError: no such chapter, or it has no experiments.
+    """
+    paths.chapter(citekey)
+    if known := ledger.experiments(citekey):
+        return known
+    raise UserError(f"chapter {citekey} has no experiments; write snnrepro/papers/{citekey}.py")
+
+
+def find(citekey: str, experiment: str, profile: str) -> Experiment:
+    """One experiment of a chapter; checks the profile's name as well.
+
+    Raises:
+        UserError: unknown chapter, experiment or profile; the message lists the known ones.
+    """
+    known = experiments(citekey)
+    if experiment not in known:
+        raise UserError(f"unknown experiment {experiment!r} in {citekey}; known: {', '.join(known)}")
+    if profile not in PROFILES:
+        raise UserError(f"unknown profile {profile!r}; known: {', '.join(PROFILES)}")
+    return known[experiment]
+
+
+def finished(citekey: str, experiment: str, profile: str) -> list[int]:
+    """Seeds in the runs folder that belong to the present configuration and sources, in ascending order."""
+    job = _job(citekey, experiment, profile)
+    seeds = sorted(int(file.stem) for file in job.folder.glob("*.json") if file.stem.isdigit())
+    return [seed for seed in seeds if job.state(seed) == "finished"]
+
+
+def run(
+    citekey: str,
+    experiment: str,
+    profile: str,
+    seeds: Sequence[int] | None = None,
+    jobs: int = 2,
+    cluster: str | None = None,
+    fresh: bool = False,
+    quiet: bool = False,
+) -> Runs:
+    """Run the seeds that are not finished yet, then return all that were asked for.
+
+    Args:
+        citekey: chapter.
+        experiment: its name in the chapter.
+        profile: `quick` or `paper`.
+        seeds: default: the seeds of the profile.
+        jobs: processes on this machine; 1 stays in this process. Results do not depend on it.
+        cluster: address of a Dask scheduler that takes the place of the processes here. Its workers need the same code.
+        fresh: computes finished seeds again.
+        quiet: shows no progress.
+
+    Raises:
+        UserError: a name or number above is wrong, a seed returns a number that is not finite, a file cannot be read or
+            written, a worker dies.
+    """
+    job = _job(citekey, experiment, profile)
+    seeds = tuple(dict.fromkeys(job.seeds if seeds is None else seeds))
+    if not seeds or min(seeds) < 0:
+        raise UserError(f"seeds of {job.name}: give at least one, none negative")
+    if jobs < 1:
+        raise UserError(f"jobs must be at least 1, not {jobs}")
+    states = {seed: "missing" if fresh else job.state(seed) for seed in seeds}
+    todo = [seed for seed in seeds if states[seed] != "finished"]
+    if old := [seed for seed in todo if states[seed] != "missing"]:
+        progress.say(f"{job.name}: computing seeds {_ranges(old)} again, {states[old[0]]} changed since", quiet)
+    if todo:
+        _compute(job, todo, jobs, cluster, fresh, quiet)
+    return _load(job, seeds)
+
+
+def recordable(citekey: str, experiment: str, profile: str) -> ledger.Record | None:
+    """Build the record that the finished seeds of a profile make; None if there are none.
+
+    Seeds that the profile does not name are left out.
+    """
+    job = _job(citekey, experiment, profile)
+    seeds = [seed for seed in job.seeds if job.state(seed) == "finished"]
+    if not seeds:
+        return None
+    return ledger.build_record(citekey, experiment, profile, job.experiment, {seed: job.read(seed) for seed in seeds})
+
+
+def record(citekey: str, experiment: str, profile: str) -> Path:
+    """Merge the finished seeds of a profile into the chapter's `results/<experiment>.<profile>.json` and `.npz`.
+
+    A record of the same code and configuration never loses a seed.
+
+    Raises:
+        UserError: no seed is finished, or the present record holds seeds that are not finished here.
+    """
+    job = _job(citekey, experiment, profile)
+    new = recordable(citekey, experiment, profile)
+    command = f"snnrepro run {citekey}/{experiment} --profile {profile}"
+    if new is None:
+        raise UserError(f"nothing to record for {job.name}; first: {command}")
+    old = ledger.load_record(citekey, experiment, profile)
+    if old and (old.config_hash, old.sources) == (new.config_hash, new.sources):
+        lost = {int(seed) for seed in old.seeds} - {int(seed) for seed in new.seeds}
+        if lost:
+            command += f" --seeds {_ranges(lost)}"
+            raise UserError(f"the record of {job.name} has seeds that are not finished here; first: {command}")
+    arrays = {f"{seed}/{name}": array for seed in new.seeds for name, array in job.arrays(int(seed)).items()}
+    return ledger.save_record(new, arrays)
+
+
+@dataclass(frozen=True)
+class _Job:
+    """One experiment in one profile, and what its seed files must have been made by."""
+
+    citekey: str
+    key: str
+    profile: str
+    experiment: Experiment
+    config: Any
+    config_hash: str
+    sources: dict[str, str]
+    folder: Path
+
+    @property
+    def name(self) -> str:
+        return f"{self.citekey}/{self.key} ({self.profile})"
+
+    @property
+    def seeds(self) -> tuple[int, ...]:
+        return self.experiment.quick_seeds if self.profile == "quick" else self.experiment.paper_seeds
+
+    def read(self, seed: int) -> dict[str, Any]:
+        """Content of a seed's JSON file."""
+        file = self.folder / f"{seed}.json"
+        content = files.read_json(file)
+        if not isinstance(content, dict) or not content.keys() >= FIELDS:
+            raise UserError(f"{files.shown(file)}: is no result of a seed; delete it and run again")
+        return content
+
+    def arrays(self, seed: int) -> dict[str, np.ndarray]:
+        """Arrays of a seed."""
+        return files.read_npz(self.folder / f"{seed}.npz")
+
+    def state(self, seed: int) -> str:
+        """Says `finished`, `missing`, or what changed since the seed was run."""
+        if not all((self.folder / f"{seed}.{kind}").exists() for kind in ("json", "npz")):
+            return "missing"
+        found = self.read(seed)
+        if found["config_hash"] != self.config_hash:
+            return "the configuration"
+        changed = sorted(name for name, _ in self.sources.items() ^ found["sources"].items())
+        return ", ".join(dict.fromkeys(changed)) or "finished"
+
+    def write(self, seed: int, result: Result, cpu_seconds: float) -> dict[str, float]:
+        """Store a seed, the JSON file last, and return its metrics."""
+        metrics, early = _finite(self, seed, result.metrics), _finite(self, seed, result.early)
+        content = {
+            "schema": SCHEMA, "seed": seed, "config_hash": self.config_hash, "sources": self.sources,
+            "metrics": metrics, "early": early, "data": result.data, "cpu_seconds": cpu_seconds,
+        }  # fmt: skip
+        target = self.folder / f"{seed}.json"
+        target.unlink(missing_ok=True)
+        files.write_npz(target.with_suffix(".npz"), {key: np.asarray(array) for key, array in result.arrays.items()})
+        files.write_json(target, content)
+        return metrics
+
+    def checkpoint(self, seed: int) -> Path:
+        """File that a long seed may use; named after configuration and sources, so that no old one is taken."""
+        made_by = hashlib.sha256(json.dumps([self.config_hash, self.sources], sort_keys=True).encode()).hexdigest()
+        return self.folder / f"{seed}.{made_by[:12]}.checkpoint.npz"
+
+    def sweep(self, seed: int, keep: Path | None = None) -> None:
+        """Remove what an unfinished seed leaves behind: progress, checkpoints, files cut off in the writing."""
+        for file in self.folder.glob(f"{seed}.*"):
+            if file not in (keep, self.folder / f"{seed}.json", self.folder / f"{seed}.npz"):
+                file.unlink()
+
+
+def _job(citekey: str, key: str, profile: str) -> _Job:
+    experiment = find(citekey, key, profile)
+    config = _config(experiment, profile)
+    sources = ledger.experiment_sources(citekey, experiment)
+    folder = paths.runs(citekey) / f"{key}.{profile}"
+    return _Job(citekey, key, profile, experiment, config, ledger.config_hash(config), sources, folder)
+
+
+def _ranges(seeds: Iterable[int]) -> str:
+    """Seeds as the command line takes them: 0-2,5."""
+    parts: list[list[int]] = []
+    for seed in sorted(seeds):
+        if parts and seed == parts[-1][-1] + 1:
+            parts[-1].append(seed)
+        else:
+            parts.append([seed])
+    return ",".join(str(part[0]) if len(part) == 1 else f"{part[0]}-{part[-1]}" for part in parts)
+
+
+def _finite(job: _Job, seed: int, numbers: dict[str, float]) -> dict[str, float]:
+    """Return the numbers as plain floats."""
+    plain = {name: float(value) for name, value in numbers.items()}
+    for name, value in plain.items():
+        if not math.isfinite(value):
+            raise UserError(f"{job.name}, seed {seed}: metric {name} is {value}, not a finite number")
+    return plain
+
+
+def _load(job: _Job, seeds: tuple[int, ...]) -> Runs:
+    found = [job.read(seed) for seed in seeds]
+
+    def columns(field: str) -> dict[str, np.ndarray]:
+        return {name: np.array([one[field][name] for one in found]) for name in found[0][field]}
+
+    return Runs(
+        job.citekey, job.key, job.profile, job.config, seeds,
+        metrics=columns("metrics"),
+        early=columns("early"),
+        arrays=[job.arrays(seed) for seed in seeds],
+        data=", ".join(dict.fromkeys(one["data"] for one in found)),
+        cpu_seconds=np.array([one["cpu_seconds"] for one in found]),
+    )  # fmt: skip
+
+
+def _compute(job: _Job, seeds: list[int], jobs: int, cluster: str | None, fresh: bool, quiet: bool) -> None:
+    """Run seeds and store each as soon as it is there."""
+    try:
+        job.folder.mkdir(parents=True, exist_ok=True)
+        for seed in seeds:
+            job.sweep(seed, keep=None if fresh else job.checkpoint(seed))
+    except OSError as error:
+        raise UserError(f"{files.shown(job.folder)}: cannot write there: {error.strerror}") from None
+    with progress.Watch(job.name, job.folder, seeds, quiet) as watch:
+        for seed, result, cpu_seconds in _outcomes(job, seeds, jobs, cluster):
+            watch.finished(seed, job.write(seed, result, cpu_seconds))
+            job.sweep(seed)
+
+
+def _outcomes(job: _Job, seeds: list[int], jobs: int, cluster: str | None) -> Iterator[tuple[int, Result, float]]:
+    """Results in the order in which the seeds finish."""
+    jobs = min(jobs, len(seeds))
+    if cluster is None and jobs == 1:
+        yield from (_seed(job.citekey, job.key, job.profile, seed, job.checkpoint(seed), job.sources) for seed in seeds)
+        return
+    import joblib
+    from joblib.externals.loky.process_executor import BrokenProcessPool
+
+    tasks = [
+        joblib.delayed(_seed)(job.citekey, job.key, job.profile, seed, job.checkpoint(seed), job.sources)
+        for seed in seeds
+    ]
+    with _backend(jobs, cluster):
+        try:
+            yield from joblib.Parallel(return_as="generator_unordered", batch_size=1)(tasks)
+        except BrokenProcessPool:
+            hint = "perhaps for lack of memory; the same command goes on where it stopped, with --jobs 1 if need be"
+            raise UserError(f"{job.name}: a worker process died, {hint}") from None
+
+
+@contextlib.contextmanager
+def _backend(jobs: int, cluster: str | None) -> Iterator[None]:
+    """Send joblib's tasks to processes here or to a Dask cluster, one thread each."""
+    import joblib
+
+    if cluster is None:
+        with joblib.parallel_config("loky", n_jobs=jobs, inner_max_num_threads=1):
+            yield
+        return
+    from dask.distributed import Client
+
+    try:
+        client = Client(cluster, timeout=CONNECT_SECONDS)
+    except (OSError, ValueError) as error:
+        hint = f"({type(error).__name__}); give its address, like tcp://127.0.0.1:8786"
+        raise UserError(f"no Dask scheduler answers at {cluster!r} {hint}") from None
+    with client, joblib.parallel_config("dask"):
+        yield
+
+
+def _seed(
+    citekey: str, key: str, profile: str, seed: int, checkpoint: Path, sources: dict[str, str]
+) -> tuple[int, Result, float]:
+    """Run one seed in whatever process this is; return the seed, its result and the CPU seconds.
+
+    Progress and checkpoints need the runs folder, which the workers of a cluster may not share.
+
+    Raises:
+        UserError: the code that this process has loaded is not the one that the seed will be said to come from.
+    """
+    experiment = ledger.experiments(citekey)[key]
+    if _loaded_sources(citekey, key) != sources:
+        hint = "start that process again, or install the same version there"
+        raise UserError(f"{citekey}/{key}: a process has other sources than those on disk here; {hint}")
+    shared = checkpoint.parent.is_dir()
+    report = _reporter(checkpoint.with_name(f"{seed}.progress")) if shared else silent
+    start = time.process_time()
+    try:
+        with _one_thread():
+            result = experiment.function(_config(experiment, profile), seed, report, checkpoint if shared else None)
+    except Exception as error:
+        error.add_note(f"in {citekey}/{key} ({profile}), seed {seed}")
+        raise
+    return seed, result, time.process_time() - start
+
+
+@functools.cache
+def _loaded_sources(citekey: str, key: str) -> dict[str, str]:
+    """Return the source hashes of an experiment as they were when this process first ran it."""
+    return ledger.experiment_sources(citekey, ledger.experiments(citekey)[key])
+
+
+def _config(experiment: Experiment, profile: str) -> Any:
+    return experiment.quick if profile == "quick" else experiment.paper
+
+
+def _reporter(file: Path) -> Progress:
+    """Write how far a seed is into a file that the parent process reads, five times a second at most."""
+    last = -math.inf
+
+    def report(done: int, total: int, **metrics: float) -> None:
+        nonlocal last
+        if time.monotonic() - last < 0.2:
+            return
+        last = time.monotonic()
+        with contextlib.suppress(OSError):
+            file.write_text(json.dumps([done, total, {name: float(value) for name, value in metrics.items()}]))
+
+    return report
+
+
+@contextlib.contextmanager
+def _one_thread() -> Iterator[None]:
+    """Use one thread in BLAS, OpenMP and torch, so that results do not depend on the number of cores."""
+    torch = sys.modules.get("torch")
+    before = torch.get_num_threads() if torch else None
+    with threadpoolctl.threadpool_limits(1):
+        if torch:
+            torch.set_num_threads(1)
+        try:
+            yield
+        finally:
+            if torch:
+                torch.set_num_threads(before)

@@ -1,0 +1,19 @@
+"""Shared by all tests: a small repository with one chapter that tries the runner."""
+
+import os
+import shutil
+from pathlib import Path
+
+import pytest
+
+DEMO = Path(__file__).parent / "demo"
+os.environ["SNNREPRO_PAPERS"] = str(DEMO / "papers")  # before snnrepro.papers is imported, here and in worker processes
+
+
+@pytest.fixture
+def demo(tmp_path, monkeypatch):
+    """A copy of the demo repository, which the commands then take for the repository."""
+    root = tmp_path / "demo"
+    shutil.copytree(DEMO, root, ignore=shutil.ignore_patterns("__pycache__", ".*"))
+    monkeypatch.setenv("SNNREPRO_ROOT", str(root))
+    return root

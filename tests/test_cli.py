@@ -1,0 +1,276 @@
+import json
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import pexpect
+import pytest
+from conftest import DEMO
+
+from snnrepro import cli, data, papers, runner
+from snnrepro.errors import UserError
+
+SNNREPRO = str(Path(sys.executable).with_name("snnrepro"))
+CLAIMS = "chapters/demo2020/claims.yml"
+
+
+def fails(capsys, *arguments):
+    """The one line that a refused command prints."""
+    assert cli.main(list(arguments)) == 2
+    captured = capsys.readouterr()
+    assert captured.out == ""
+    assert captured.err.startswith("snnrepro: ") and captured.err.count("\n") == 1, captured.err
+    return captured.err
+
+
+def files(root):
+    return {path: path.read_bytes() for path in root.rglob("*") if path.is_file()}
+
+
+@pytest.fixture
+def mine(monkeypatch):
+    """The demo repository owned by somebody who is not root, whom no permission would stop."""
+    with tempfile.TemporaryDirectory() as folder:
+        root = Path(folder) / "demo"
+        shutil.copytree(DEMO, root, ignore=shutil.ignore_patterns("__pycache__", ".*"))
+        monkeypatch.setenv("SNNREPRO_ROOT", str(root))
+        user = os.geteuid()
+        if user == 0:
+            for place in (Path(folder), root, *root.rglob("*")):
+                os.chown(place, 65534, -1)
+            os.seteuid(65534)
+        try:
+            yield root
+        finally:
+            for place in (root, *root.rglob("*")):
+                place.chmod(0o755)
+            os.seteuid(user)
+
+
+@pytest.mark.parametrize(
+    ("text", "seeds"),
+    [("0-3", (0, 1, 2, 3)), ("4", (4,)), ("0,3,5-7", (0, 3, 5, 6, 7)), (" 2 - 3 ,1", (1, 2, 3)), ("3,1-3", (1, 2, 3))],
+)
+def test_seeds(text, seeds):
+    assert cli.parse_seeds(text) == seeds
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["", " ", "5-2", "a-b", "-1", "1-", "1--2", "1,,2", "1.5", "0-99999999999", "4294967296", "²", "1-2-3", "0x1"],
+)
+def test_wrong_seeds_are_quoted(text):
+    with pytest.raises(UserError, match=r"^seeds ") as caught:
+        cli.parse_seeds(text)
+    assert repr(text) in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["run", "demo2021"], "unknown chapter 'demo2021'; did you mean demo2020?"),
+        (["list", "nobody"], "unknown chapter 'nobody'; known: demo2020"),
+        (["check", "nobody"], "unknown chapter"),
+        (["execute", "nobody"], "unknown chapter"),
+        (["record", "nobody"], "unknown chapter"),
+        (["run", "demo2020/run"], "unknown experiment 'run' in demo2020; known: walk, broken"),
+        (["run", "demo2020/"], "unknown experiment ''"),
+        (["run", "demo2020/walk", "--profile", "long"], "unknown profile 'long'; known: quick, paper"),
+        (["run", "demo2020/walk", "--seeds", "5-2"], "5-2 runs backwards; write 2-5"),
+        (["run", "demo2020/walk", "--seeds", ""], "cannot read ''"),
+        (["run", "demo2020/walk", "--seeds", "a-b"], "cannot read 'a-b'"),
+        (["run", "demo2020/walk", "--jobs", "0"], "--jobs must be at least 1, not 0"),
+        (["run", "demo2020/walk", "--jobs", "two"], "invalid int value: 'two'"),
+        (["record", "demo2020/walk"], "nothing to record for demo2020/walk (paper); first: snnrepro run"),
+        (["record", "demo2020"], "nothing to record for demo2020 (paper); first: snnrepro run"),
+        (["data", "put"], "invalid choice: 'put'"),
+        (["data", "get"], "name a data set"),
+        (["data", "get", "minst"], "unknown data set 'minst'; did you mean mnist?"),
+        (["new", "Zenke 2018"], "cannot name a chapter"),
+        (["new", "demo2020"], "demo2020 is there already"),
+        (["walk"], "invalid choice: 'walk'"),
+        ([], "required"),
+    ],
+)
+def test_bad_input_is_one_line_and_leaves_nothing(demo, capsys, arguments, message):
+    before = files(demo)
+    assert message in fails(capsys, *arguments)
+    assert files(demo) == before
+
+
+def test_number_that_is_not_finite_keeps_the_seeds_before_it(demo, capsys):
+    assert cli.main(["run", "demo2020/broken", "--jobs", "1"]) == 2
+    assert "snnrepro: demo2020/broken (quick), seed 1: metric loss is nan" in capsys.readouterr().err
+    assert sorted(file.name for file in (demo / ".runs/demo2020/broken.quick").iterdir()) == ["0.json", "0.npz"]
+
+
+def test_chapter_without_a_module(demo, capsys):
+    folder = demo / "chapters" / "lost2020"
+    folder.mkdir()
+    (folder / "claims.yml").write_text((demo / CLAIMS).read_text().replace("demo2020", "lost2020"))
+    assert "chapter lost2020 has no experiments; write snnrepro/papers/lost2020.py" in fails(capsys, "run", "lost2020")
+
+
+def test_metric_that_no_experiment_gives(demo, capsys):
+    (demo / CLAIMS).write_text((demo / CLAIMS).read_text().replace("walk.size", "wolk.size"))
+    message = fails(capsys, "list")
+    assert "claims.yml, claim size-bounded, field metric" in message
+
+
+def test_result_of_a_newer_schema(demo, capsys):
+    runner.run("demo2020", "walk", "quick", jobs=1, quiet=True)
+    record = runner.record("demo2020", "walk", "quick")
+    seed = demo / ".runs" / "demo2020" / "walk.quick" / "1.json"
+    for file in (seed, record):
+        good = file.read_text()
+        file.write_text(json.dumps(json.loads(good) | {"schema": 99}))
+        before = files(demo)
+        for command in (["record", "demo2020/walk", "--profile", "quick"], ["check"], ["list"]):
+            assert cli.main(command) == 2
+            message = capsys.readouterr().err
+            assert f"{file.relative_to(demo)}, field schema: is 99" in message and message.count("\n") == 1
+        assert files(demo) == before
+        file.write_text(good)
+    assert cli.main(["check"]) == 0
+
+
+@pytest.mark.parametrize("content", [b"", b'{"schema": 1, "see', b"[]", b"{}", b"\xff\xfe"])
+def test_damaged_seed_file_is_named(demo, capsys, content):
+    runner.run("demo2020", "walk", "quick", jobs=1, quiet=True)
+    (demo / ".runs" / "demo2020" / "walk.quick" / "1.json").write_bytes(content)
+    assert ".runs/demo2020/walk.quick/1.json: is " in fails(capsys, "run", "demo2020/walk")
+    assert cli.main(["run", "demo2020/walk", "--fresh", "--jobs", "1"]) == 0
+
+
+def test_truncated_arrays_are_named(demo, capsys):
+    runner.run("demo2020", "walk", "quick", jobs=1, quiet=True)
+    file = demo / ".runs" / "demo2020" / "walk.quick" / "1.npz"
+    file.write_bytes(file.read_bytes()[:100])
+    assert ".runs/demo2020/walk.quick/1.npz: is damaged" in fails(capsys, "run", "demo2020/walk")
+    file.unlink()
+    assert cli.main(["run", "demo2020/walk", "--jobs", "1"]) == 0
+
+
+def test_read_only_folders(mine, capsys):
+    mine.chmod(0o555)
+    assert ".runs/demo2020/walk.quick: cannot write there: Permission denied" in fails(capsys, "run", "demo2020/walk")
+    mine.chmod(0o755)
+    runner.run("demo2020", "walk", "quick", jobs=1, quiet=True)
+    results = mine / "chapters" / "demo2020" / "results"
+    results.mkdir(mode=0o555)
+    message = fails(capsys, "record", "demo2020/walk", "--profile", "quick")
+    assert "chapters/demo2020/results/walk.quick.npz: cannot write it: Permission denied" in message
+    assert list(results.iterdir()) == []
+    (mine / "chapters").chmod(0o555)
+    before = sorted(mine.rglob("*"))
+    assert "chapters/next2021: cannot write it: " in fails(capsys, "new", "next2021")
+    assert sorted(mine.rglob("*")) == before
+
+
+def test_no_network(demo, capsys, monkeypatch, tmp_path):
+    monkeypatch.setenv("SNNREPRO_CACHE", str(tmp_path / "cache"))
+    monkeypatch.delenv("SNNREPRO_DATA", raising=False)
+    for name in ("http_proxy", "https_proxy", "HTTP_PROXY", "HTTPS_PROXY", "all_proxy", "ALL_PROXY"):
+        monkeypatch.setenv(name, "http://127.0.0.1:9")
+    monkeypatch.setenv("no_proxy", "")
+    assert cli.main(["data", "get", "fashion-mnist"]) == 2
+    last = capsys.readouterr().err.strip().splitlines()[-1]
+    assert last.startswith("snnrepro: ") and "fashion-mnist" in last
+    assert not [file for file in (tmp_path / "cache").rglob("*") if file.is_file()]
+
+
+def test_run_record_list_and_check(demo, capsys):
+    assert cli.main(["run", "demo2020/walk", "--jobs", "1"]) == 0
+    captured = capsys.readouterr()
+    assert captured.out.startswith("demo2020/walk (quick), 3 seeds, data generated\n  size: 0.")
+    assert "seed 2 finished, 3/3" in captured.err
+    assert cli.main(["record", "demo2020", "--profile", "quick"]) == 0
+    assert capsys.readouterr().out == "chapters/demo2020/results/walk.quick.json\n"
+    assert cli.main(["list", "demo2020"]) == 0
+    listed = capsys.readouterr().out
+    assert (
+        "quick: 3 of 3 seeds finished, recorded\n" in listed
+        and "paper: 0 of 100 seeds finished, not recorded" in listed
+    )
+    assert "size-bounded\n      quick: pass, paper: open" in listed
+    assert cli.main(["check"]) == 0
+    assert "demo2020/size-bounded (quick): recorded pass, now pass" in capsys.readouterr().out
+
+
+def test_check_fails_when_a_verdict_is_worse(demo, capsys, monkeypatch):
+    cli.main(["run", "demo2020/walk", "--jobs", "1"])
+    cli.main(["record", "demo2020/walk", "--profile", "quick"])
+    for seed in range(3):
+        file = demo / ".runs" / "demo2020" / "walk.quick" / f"{seed}.json"
+        content = json.loads(file.read_text())
+        content["metrics"]["size"] = 2.0
+        file.write_text(json.dumps(content))
+    capsys.readouterr()
+    assert cli.main(["check"]) == 1
+    assert "WORSE  demo2020/size-bounded (quick): recorded pass, now fail" in capsys.readouterr().out
+
+
+def test_check_compares_whole_sets_only(demo, capsys):
+    cli.main(["run", "demo2020/walk", "--jobs", "1"])
+    cli.main(["record", "demo2020/walk", "--profile", "quick"])
+    (demo / ".runs" / "demo2020" / "walk.quick" / "1.json").unlink()
+    capsys.readouterr()
+    assert cli.main(["check"]) == 0
+    assert capsys.readouterr().out == "0 verdicts compared, 0 worse\n"
+
+
+def test_data_lists_every_file(capsys):
+    assert cli.main(["data"]) == 0
+    assert len(capsys.readouterr().out.splitlines()) == len(data.status())
+
+
+def test_new_chapter_is_taken_by_the_other_commands(demo, capsys, monkeypatch):
+    (demo / "snnrepro" / "papers").mkdir(parents=True)
+    monkeypatch.setattr(papers, "__path__", [str(demo / "snnrepro" / "papers")])
+    assert cli.main(["new", "next2021"]) == 0
+    assert "book/references.bib" in capsys.readouterr().out
+    made = sorted(str(path.relative_to(demo)) for path in demo.rglob("*next2021*"))
+    assert made == ["chapters/next2021", "chapters/next2021/next2021.md", "snnrepro/papers/next2021.py"]
+    assert (demo / "chapters" / "next2021" / "results").is_dir()
+    assert cli.main(["list", "next2021"]) == 0
+    assert cli.main(["run", "next2021", "--jobs", "1"]) == 0
+    assert cli.main(["record", "next2021", "--profile", "quick"]) == 0
+    capsys.readouterr()
+    assert cli.main(["list", "next2021"]) == 0
+    assert "quick: pass" in capsys.readouterr().out
+    ruff = [sys.executable, "-m", "ruff", "check", "--config", str(DEMO.parent.parent / "pyproject.toml"), "--no-cache"]
+    assert subprocess.run([*ruff, str(demo / "snnrepro")]).returncode == 0
+    before = files(demo)
+    assert "is there already" in fails(capsys, "new", "next2021")
+    assert files(demo) == before
+
+
+def test_new_chapter_leaves_nothing_when_its_folder_cannot_be_written(demo, capsys):
+    (demo / "snnrepro").mkdir()
+    (demo / "snnrepro" / "papers").write_text("a file, not a folder")
+    before = files(demo), sorted(demo.rglob("*"))
+    assert "chapters/next2021: cannot write it: " in fails(capsys, "new", "next2021")
+    assert (files(demo), sorted(demo.rglob("*"))) == before
+
+
+def test_command_starts_fast():
+    start = time.perf_counter()
+    subprocess.run([SNNREPRO, "--help"], check=True, capture_output=True)
+    assert time.perf_counter() - start < 1.0
+    program = "import sys; from snnrepro import cli; cli._parser(); print(*sys.modules)"
+    loaded = subprocess.run([sys.executable, "-c", program], check=True, capture_output=True, text=True).stdout.split()
+    assert not {"numpy", "torch", "rich", "joblib", "dask", "pydantic", "nbclient"} & set(loaded)
+
+
+def test_bars_on_a_terminal(demo):
+    command = ["run", "demo2020/walk", "--profile", "paper", "--seeds", "0-19"]
+    child = pexpect.spawn(SNNREPRO, command, encoding="utf-8", timeout=30, dimensions=(20, 120))
+    shown = child.read()
+    child.close()
+    assert child.exitstatus == 0
+    assert "demo2020/walk (paper)" in shown and "/20 seeds" in shown
+    assert "seed 1" in shown and "/8" in shown and "size 0." in shown

@@ -1,0 +1,199 @@
+import json
+import shutil
+
+import nbformat
+import numpy as np
+import pytest
+
+from snnrepro import cli, execute, files, ledger, paths
+from snnrepro.errors import UserError
+
+SOURCE = "chapters/demo2020/demo2020.md"
+NOTEBOOK = "chapters/demo2020/demo2020.ipynb"
+
+
+@pytest.fixture(scope="module")
+def executed(tmp_path_factory):
+    """The demo chapter, executed once."""
+    from conftest import DEMO
+
+    root = tmp_path_factory.mktemp("executed") / "demo"
+    shutil.copytree(DEMO, root, ignore=shutil.ignore_patterns("__pycache__", ".*"))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("SNNREPRO_ROOT", str(root))
+        assert cli.main(["execute"]) == 0
+    return root
+
+
+@pytest.fixture
+def done(executed, tmp_path, monkeypatch):
+    """A copy of it to play with."""
+    root = tmp_path / "done"
+    shutil.copytree(executed, root)
+    monkeypatch.setenv("SNNREPRO_ROOT", str(root))
+    return root
+
+
+def edit(file, old, new):
+    text = file.read_text()
+    assert old in text
+    file.write_text(text.replace(old, new))
+
+
+def test_notebook_holds_outputs_and_nothing_of_the_machine(done):
+    text = (done / NOTEBOOK).read_text()
+    notebook = nbformat.reads(text, as_version=4)
+    nbformat.validate(notebook)
+    code = [cell for cell in notebook.cells if cell.cell_type == "code"]
+    assert [cell.execution_count for cell in code] == [1, 2, 3]
+    assert code[0].outputs[0].text == "here: demo2020\n"
+    assert code[2].outputs[0].text == "size-bounded: pass\n"
+    assert all("execution" not in cell.metadata for cell in code)
+    assert "jupytext" not in notebook.metadata and "version" not in notebook.metadata.language_info
+    assert str(done.parent) not in text
+
+
+def test_second_run_gives_the_same_bytes(done):
+    before = {file: file.read_bytes() for file in (done / "chapters").rglob("*") if file.is_file()}
+    execute.execute("demo2020", quiet=True)
+    assert {file: file.read_bytes() for file in (done / "chapters").rglob("*") if file.is_file()} == before
+
+
+def test_figure_gets_its_number_and_its_alternative_text(done):
+    cells = nbformat.read(done / NOTEBOOK, as_version=4).cells
+    assert [cell.metadata.get("mystnb") for cell in cells if cell.cell_type == "code"] == [
+        None,
+        {"figure": {"name": "fig-1", "caption": "Sizes."}, "image": {"alt": "Three sizes below one."}},
+        None,
+    ]
+
+
+def test_figure_data_and_quick_records_are_kept(done):
+    results = done / "chapters" / "demo2020" / "results"
+    kept = files.read_npz(results / "figures" / "fig-1.npz")
+    assert kept["sizes"].shape == (3,) and kept["tolerance/sizes"] == 1e-6
+    assert len(ledger.load_record("demo2020", "walk", "quick").seeds) == 3
+    assert not (results / "broken.quick.json").exists()
+
+
+def test_figure_data_within_tolerance_stay_as_they_are(done):
+    live, kept = paths.runs("demo2020") / "figures", done / "chapters" / "demo2020" / "results" / "figures"
+    arrays = files.read_npz(live / "fig-1.npz")
+    before = (kept / "fig-1.npz").read_bytes()
+    files.write_npz(live / "fig-1.npz", arrays | {"sizes": arrays["sizes"] + 5e-7})
+    execute._keep_figures(live, kept)
+    assert (kept / "fig-1.npz").read_bytes() == before
+    files.write_npz(live / "fig-1.npz", arrays | {"sizes": arrays["sizes"] + 5e-6})
+    execute._keep_figures(live, kept)
+    np.testing.assert_array_equal(files.read_npz(kept / "fig-1.npz")["sizes"], arrays["sizes"] + 5e-6)
+    files.write_npz(live / "fig-1.npz", arrays | {"sizes": arrays["sizes"] + 5e-6, "tolerance/sizes": np.array(1e-3)})
+    execute._keep_figures(live, kept)
+    assert files.read_npz(kept / "fig-1.npz")["tolerance/sizes"] == 1e-3
+    (live / "fig-1.npz").rename(live / "fig-2.npz")
+    execute._keep_figures(live, kept)
+    assert [file.name for file in kept.iterdir()] == ["fig-2.npz"]
+
+
+def test_pair_agrees(done, capsys):
+    assert cli.main(["execute", "--check"]) == 0
+    assert capsys.readouterr().err == ""
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "message"),
+    [
+        ("A figure comes next.", "A figure.", "cell 3 differs from the source in its source"),
+        ("[nbval-ignore-output]", "[hide-input]", "cell 4 differs from the source in its tags"),
+        (
+            "A figure comes next.\n",
+            "A figure comes next.\n\n+++\n\nMore.\n",
+            "6 cells in the source, 5 in the notebook",
+        ),
+        (
+            "```{code-cell} ipython3\nprint",
+            "```{code-block} python\nprint",
+            "cell 5 differs from the source in its cell_type",
+        ),
+    ],
+)
+def test_pair_that_differs(done, capsys, old, new, message):
+    edit(done / SOURCE, old, new)
+    assert cli.main(["execute", "--check", "demo2020"]) == 1
+    assert f"demo2020: {message}; run snnrepro execute demo2020" in capsys.readouterr().err
+
+
+def test_notebook_not_run_in_order(done):
+    notebook = nbformat.read(done / NOTEBOOK, as_version=4)
+    code = [cell for cell in notebook.cells if cell.cell_type == "code"]
+    code[1].execution_count, code[2].execution_count = 3, None
+    code[2].outputs = [nbformat.v4.new_output("error", ename="E", evalue="", traceback=[])]
+    nbformat.write(notebook, done / NOTEBOOK)
+    problems = execute.check("demo2020")
+    assert [problem.partition("; run")[0] for problem in problems] == [
+        "demo2020: code cell 2 has execution count 3",
+        "demo2020: code cell 3 has execution count None",
+        "demo2020: code cell 3 holds an error",
+    ]
+
+
+@pytest.mark.parametrize("content", [None, b"", b'{"cells": [', b"[]"])
+def test_notebook_missing_or_damaged(done, content):
+    (done / NOTEBOOK).unlink()
+    if content is not None:
+        (done / NOTEBOOK).write_bytes(content)
+    (problem,) = execute.check("demo2020")
+    assert problem.startswith("demo2020: ") and problem.endswith("run snnrepro execute demo2020")
+
+
+def test_cell_that_fails_is_named_and_nothing_is_stored(done, capsys):
+    before = {file: file.read_bytes() for file in (done / "chapters").rglob("*") if file.is_file()}
+    edit(done / SOURCE, 'print("size-bounded:"', 'raise ValueError("no\\nway")\nprint("size-bounded:"')
+    before[done / SOURCE] = (done / SOURCE).read_bytes()
+    assert cli.main(["execute", "demo2020"]) == 2
+    assert capsys.readouterr().err == "snnrepro: chapter demo2020, code cell 3: ValueError: no\n"
+    assert {file: file.read_bytes() for file in (done / "chapters").rglob("*") if file.is_file()} == before
+
+
+@pytest.mark.parametrize(
+    ("code", "message"),
+    [("import os; os._exit(1)", "its Python process died"), ("import time; time.sleep(60)", "not done after 1 s")],
+)
+def test_cell_that_dies_or_hangs(done, monkeypatch, code, message):
+    monkeypatch.setattr(execute, "CELL_SECONDS", 1)
+    (done / SOURCE).write_text(
+        (done / SOURCE).read_text().partition("```{code-cell}")[0] + f"```{{code-cell}}\n{code}\n```\n"
+    )
+    with pytest.raises(UserError, match=f"chapter demo2020, code cell 1: {message}"):
+        execute.execute("demo2020", quiet=True)
+
+
+def test_kernel_is_this_python_whatever_the_user_has_installed(done, monkeypatch, tmp_path):
+    spec = tmp_path / "kernels" / "python3"
+    spec.mkdir(parents=True)
+    (spec / "kernel.json").write_text(
+        json.dumps({"argv": ["/nowhere/python"], "display_name": "x", "language": "python"})
+    )
+    monkeypatch.setenv("JUPYTER_PATH", str(tmp_path))
+    header = "---\nkernelspec: {display_name: x, name: other}\n---\n\n"
+    (done / SOURCE).write_text(header + "```{code-cell}\nimport sys; print(sys.executable)\n```\n")
+    execute.execute("demo2020", quiet=True)
+    cell = nbformat.read(done / NOTEBOOK, as_version=4).cells[0]
+    assert cell.outputs[0].text.strip() == execute.sys.executable
+    assert json.loads((done / NOTEBOOK).read_text())["metadata"]["kernelspec"]["name"] == "python3"
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (None, "has no demo2020.md"),
+        (b"---\nkernelspec: [\n---\n", "demo2020.md: cannot read it: while parsing a flow node"),
+        (b"---\nkernelspec: {name: x}\n---\n", "cannot read it: 'display_name' is a required property$"),
+        (b"\xff\xfe\x00", "cannot read it: 'utf-8' codec"),
+    ],
+)
+def test_source_missing_or_damaged(demo, content, message):
+    (demo / SOURCE).unlink()
+    if content is not None:
+        (demo / SOURCE).write_bytes(content)
+    with pytest.raises(UserError, match=message):
+        execute.build("demo2020")

@@ -1,0 +1,203 @@
+"""Hashes change with what can change a number, and with nothing else."""
+
+import enum
+import os
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+import pytest
+
+import snnrepro
+from snnrepro import papers
+from snnrepro.errors import UserError
+from snnrepro.ledger import changed_sources, config_dict, config_hash, machine, source_hashes, versions
+
+SOURCE = '''"""Docstring."""
+
+from snnrepro.method import step  # what the paper calls a step
+from snnrepro.errors import UserError
+import numpy as np
+
+
+class Model:
+    """Another docstring."""
+
+    gain: float = 1.5
+    """What the gain is."""
+
+    def __call__(self, x):
+        return self.gain * step(x) - 1
+'''
+
+
+@pytest.fixture
+def package(tmp_path, monkeypatch):
+    """A package in the place of snnrepro: papers.mine -> method -> kernels.fast (in a function) -> kernels."""
+    root = tmp_path / "snnrepro"
+    for name, text in {
+        "__init__.py": "__version__ = '1'\n",
+        "papers/__init__.py": "",
+        "papers/mine.py": SOURCE,
+        "method.py": "def step(x):\n    from .kernels import fast\n    return fast.run(x)\n",
+        "kernels/__init__.py": "LIMIT = 3\n",
+        "kernels/fast.py": "from . import LIMIT\nfrom snnrepro import ledger\ndef run(x):\n    return x % LIMIT\n",
+        "kernels/slow.py": "def run(x):\n    return x\n",
+        "ledger/__init__.py": "import snnrepro.unrelated\n",
+        "errors.py": "class UserError(Exception):\n    pass\n",
+        "unrelated.py": "x = 1\n",
+    }.items():
+        (root / name).parent.mkdir(parents=True, exist_ok=True)
+        (root / name).write_text(text)
+    monkeypatch.setattr(snnrepro, "__path__", [str(root)])
+    monkeypatch.setattr(papers, "__path__", [str(root / "papers")])
+
+    def edit(name, old, new):
+        file = root / name
+        assert old in file.read_text()
+        stamp = file.stat().st_mtime_ns
+        file.write_text(file.read_text().replace(old, new))
+        os.utime(file, ns=(stamp + 1_000_000, stamp + 1_000_000))
+
+    return edit
+
+
+def hashes():
+    return source_hashes("snnrepro.papers.mine")
+
+
+def test_only_what_is_imported_directly_or_not(package):
+    assert list(hashes()) == ["snnrepro.kernels", "snnrepro.kernels.fast", "snnrepro.method", "snnrepro.papers.mine"]
+
+
+@pytest.mark.parametrize(
+    ("file", "old", "new"),
+    [
+        ("papers/mine.py", '"""Docstring."""\n', ""),
+        ("papers/mine.py", '    """Another docstring."""\n', '    """Reworded."""\n'),
+        ("papers/mine.py", '    """What the gain is."""\n', ""),
+        ("papers/mine.py", "  # what the paper calls a step", ""),
+        (
+            "papers/mine.py",
+            "return self.gain * step(x) - 1",
+            "return (\n            self.gain * step(x)\n            - 1\n        )",
+        ),
+        ("kernels/slow.py", "return x", "return -x"),
+        ("unrelated.py", "1", "2"),
+        ("ledger/__init__.py", "unrelated", "method"),
+        ("errors.py", "pass", "code = 2"),
+        ("__init__.py", "'1'", "'2'"),
+    ],
+)
+def test_what_cannot_change_a_number_changes_no_hash(package, file, old, new):
+    before = hashes()
+    package(file, old, new)
+    assert hashes() == before
+
+
+@pytest.mark.parametrize(
+    ("file", "old", "new", "name"),
+    [
+        ("papers/mine.py", "- 1", "+ 1", "snnrepro.papers.mine"),
+        ("papers/mine.py", "1.5", "1.25", "snnrepro.papers.mine"),
+        ("papers/mine.py", "- 1", "- 1.0", "snnrepro.papers.mine"),
+        ("papers/mine.py", "step(x) - 1", "step(x - 1)", "snnrepro.papers.mine"),
+        ("method.py", "run(x)", "run(-x)", "snnrepro.method"),
+        ("kernels/fast.py", "x % LIMIT", "x // LIMIT", "snnrepro.kernels.fast"),
+        ("kernels/__init__.py", "3", "4", "snnrepro.kernels"),
+    ],
+)
+def test_a_change_of_code_is_named(package, file, old, new, name):
+    before = hashes()
+    package(file, old, new)
+    assert changed_sources(before, hashes()) == [name]
+
+
+def test_new_and_lost_imports_are_named(package):
+    before = hashes()
+    package("method.py", "kernels import fast", "kernels import slow as fast")
+    names = ["snnrepro.kernels.fast", "snnrepro.kernels.slow", "snnrepro.method"]
+    assert changed_sources(before, hashes()) == names
+
+
+@pytest.mark.parametrize(
+    ("line", "found"),
+    [
+        ("import snnrepro.kernels.slow", True),
+        ("from snnrepro.kernels import slow", True),
+        ("from snnrepro.kernels.slow import run", True),
+        ("from ..kernels.slow import run", True),
+        ("from ..kernels import slow as other", True),
+        ("if True:\n    from ..kernels import slow", True),
+        ("text = 'import snnrepro.kernels.slow'", False),
+        ("# import snnrepro.kernels.slow", False),
+        ("import kernels.slow", False),
+    ],
+)
+def test_every_form_of_import(package, line, found):
+    package("papers/mine.py", "import numpy as np", line)
+    assert ("snnrepro.kernels.slow" in hashes()) == found
+
+
+def test_circles_end(package):
+    package("kernels/slow.py", "return x", "return x\nimport snnrepro.papers.mine\nimport snnrepro.kernels.slow")
+    package("method.py", "kernels import fast", "kernels import slow")
+    assert "snnrepro.papers.mine" in hashes()
+
+
+def test_a_module_that_is_missing_or_no_python(package):
+    with pytest.raises(UserError, match=r"no module snnrepro\.papers\.yours"):
+        source_hashes("snnrepro.papers.yours")
+    package("method.py", "def", "deff")
+    with pytest.raises(UserError, match=r"method\.py: is not Python"):
+        hashes()
+
+
+class Reset(enum.Enum):
+    ZERO = 1
+
+
+class Neuron(NamedTuple):
+    tau: float = 20.0
+    reset: Reset = Reset.ZERO
+
+
+NEURON, GAIN = Neuron(), np.float64(2.0)
+
+
+@dataclass(frozen=True)
+class Config:
+    neuron: Neuron = NEURON
+    layers: tuple[int, ...] = (700, 100)
+    surrogate: object = np.tanh
+    limit: float = float("inf")
+    gain: np.float64 = GAIN
+
+
+def test_a_configuration_as_plain_data():
+    plain = config_dict(Config())
+    assert plain["neuron"] == {"tau": 20.0, "reset": "ZERO"}
+    assert (plain["layers"], plain["limit"], plain["gain"]) == ([700, 100], "inf", 2.0)
+    assert config_dict(Config(surrogate=len))["surrogate"] == "builtins.len"
+    for wrong in ({"a": 1}, Config, Config(gain=object())):
+        with pytest.raises(TypeError):
+            config_dict(wrong)
+
+
+def test_the_hash_of_a_configuration_follows_each_field():
+    others = [
+        Config(neuron=Neuron(tau=10.0)),
+        Config(layers=(100, 700)),
+        Config(surrogate=len),
+        Config(limit=1.0),
+        Config(gain=3.0),
+    ]
+    assert len({config_hash(config) for config in [Config(), *others]}) == 6
+    assert config_hash(Config()) == config_hash(Config(layers=(700, 100)))
+
+
+def test_versions_and_machine_name_no_host():
+    assert versions()["numpy"] == np.__version__
+    assert versions()["python"].count(".") == 1
+    assert machine().keys() == {"cpu", "cores", "system"}
+    assert machine()["cpu"]

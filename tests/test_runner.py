@@ -1,0 +1,223 @@
+import dataclasses
+import json
+
+import numpy as np
+import pytest
+import torch
+
+from snnrepro import progress, runner
+from snnrepro.errors import UserError
+
+FILES = ("0.json", "0.npz", "1.json", "1.npz", "2.json", "2.npz")
+
+
+def walk(**options):
+    return runner.run("demo2020", "walk", "quick", quiet=True, **options)
+
+
+def folder(demo, name="walk.quick"):
+    return demo / ".runs" / "demo2020" / name
+
+
+def contents(place):
+    """Everything in a folder but the CPU seconds."""
+    numbers = {file.name: json.loads(file.read_text()) | {"cpu_seconds": 0} for file in place.glob("*.json")}
+    return numbers, {file.name: file.read_bytes() for file in place.glob("*.npz")}
+
+
+def change(monkeypatch, **fields):
+    """Another quick configuration of the walk."""
+    known = runner.experiments("demo2020")
+    config = dataclasses.replace(known["walk"].quick, **fields)
+    monkeypatch.setitem(known, "walk", dataclasses.replace(known["walk"], quick=config))
+
+
+def test_same_bits_for_one_process_two_processes_and_again(demo):
+    walk(jobs=1)
+    one = contents(folder(demo))
+    walk(jobs=2, fresh=True)
+    two = contents(folder(demo))
+    walk(jobs=2, fresh=True)
+    assert one == two == contents(folder(demo))
+    assert sorted([*one[0], *one[1]]) == sorted(FILES)
+
+
+def test_runs_hold_what_the_seeds_returned_in_the_order_asked_for(demo):
+    runs = walk(seeds=(2, 0), jobs=1)
+    assert runs.seeds == (2, 0) and runs.data == "generated" and runs.config.steps == 5
+    assert runs.cpu_seconds.shape == (2,) and (runs.cpu_seconds > 0).all()
+    for place, seed in enumerate(runs.seeds):
+        alone = runner.experiments("demo2020")["walk"].function(runs.config, seed, lambda *_, **__: None, None)
+        assert runs.metrics["size"][place] == alone.metrics["size"]
+        assert runs.early["first"][place] == alone.early["first"]
+        np.testing.assert_array_equal(runs.arrays[place]["sizes"], alone.arrays["sizes"])
+
+
+def test_finished_seeds_are_kept(demo):
+    walk(seeds=(0, 1), jobs=1)
+    before = {file: file.stat().st_mtime_ns for file in folder(demo).iterdir()}
+    walk(jobs=1)
+    assert runner.finished("demo2020", "walk", "quick") == [0, 1, 2]
+    assert all(file.stat().st_mtime_ns == time for file, time in before.items())
+
+
+def test_seed_of_another_configuration_is_run_again(demo, monkeypatch, capsys):
+    walk(jobs=1)
+    change(monkeypatch, steps=6)
+    assert runner.finished("demo2020", "walk", "quick") == []
+    runs = runner.run("demo2020", "walk", "quick", jobs=1)
+    assert runs.arrays[0]["sizes"].shape == (6,)
+    assert "computing seeds 0-2 again, the configuration changed since" in capsys.readouterr().err
+
+
+def test_seed_of_other_sources_is_run_again(demo, capsys):
+    walk(jobs=1)
+    for file in folder(demo).glob("*.json"):
+        content = json.loads(file.read_text())
+        content["sources"]["snnrepro.papers.demo2020"] = "0"
+        file.write_text(json.dumps(content))
+    assert runner.finished("demo2020", "walk", "quick") == []
+    runner.run("demo2020", "walk", "quick", jobs=1)
+    assert "computing seeds 0-2 again, snnrepro.papers.demo2020 changed since" in capsys.readouterr().err
+    assert runner.finished("demo2020", "walk", "quick") == [0, 1, 2]
+
+
+@pytest.mark.parametrize("jobs", [1, 2])
+def test_process_that_has_loaded_other_sources_stops(demo, monkeypatch, jobs):
+    walk(seeds=(0, 1), jobs=jobs)
+    hashes = runner.ledger.experiment_sources
+    monkeypatch.setattr(runner.ledger, "experiment_sources", lambda key, e: hashes(key, e) | {"other": "0"})
+    with pytest.raises(UserError, match="a process has other sources than those on disk here"):
+        walk(seeds=(0, 1), jobs=jobs)
+
+
+def test_npz_without_json_is_not_a_finished_seed(demo):
+    whole = walk(jobs=1)
+    (folder(demo) / "1.json").unlink()
+    (folder(demo) / "1.npz").write_bytes(b"cut off")
+    (folder(demo) / "1.progress").write_text("[1")
+    again = walk(jobs=1)
+    np.testing.assert_array_equal(again.metrics["size"], whole.metrics["size"])
+    assert sorted(file.name for file in folder(demo).iterdir()) == sorted(FILES)
+
+
+@pytest.mark.parametrize("jobs", [1, 2])
+def test_number_that_is_not_finite_is_named(demo, jobs):
+    with pytest.raises(UserError, match=r"demo2020/broken \(quick\), seed 1: metric loss is nan"):
+        runner.run("demo2020", "broken", "quick", jobs=jobs, quiet=True)
+    assert not (folder(demo, "broken.quick") / "1.json").exists()
+
+
+@pytest.mark.parametrize("jobs", [1, 2])
+def test_error_in_an_experiment_says_which_seed(demo, jobs):
+    with pytest.raises(ZeroDivisionError) as caught:
+        runner.run("demo2020", "mistaken", "quick", seeds=(0, 1), jobs=jobs, quiet=True)
+    assert any(note.startswith("in demo2020/mistaken (quick), seed") for note in caught.value.__notes__)
+
+
+def test_worker_that_dies_is_one_clear_line(demo):
+    with pytest.raises(UserError, match=r"demo2020/dying .*a worker process died.*the same command goes on"):
+        runner.run("demo2020", "dying", "quick", quiet=True)
+
+
+def test_long_seed_goes_on_from_its_checkpoint(demo, monkeypatch):
+    long = {"citekey": "demo2020", "experiment": "long", "profile": "quick", "seeds": (0,), "quiet": True}
+    with pytest.raises(ZeroDivisionError):
+        runner.run(**long)
+    runs = runner.run(**long)
+    assert runs.metrics["started_at"][0] == 2
+    assert sorted(file.name for file in folder(demo, "long.quick").iterdir()) == ["0.json", "0.npz"]
+
+
+def test_checkpoint_of_another_configuration_is_not_used(demo, monkeypatch):
+    with pytest.raises(ZeroDivisionError):
+        runner.run("demo2020", "long", "quick", seeds=(0,), quiet=True)
+    known = runner.experiments("demo2020")
+    config = dataclasses.replace(known["long"].quick, steps=0)
+    monkeypatch.setitem(known, "long", dataclasses.replace(known["long"], quick=config))
+    assert runner.run("demo2020", "long", "quick", seeds=(0,), quiet=True).metrics["started_at"][0] == 0
+
+
+def test_seed_runs_with_one_thread_and_gives_the_threads_back(demo, monkeypatch):
+    seen = []
+    known = runner.experiments("demo2020")
+
+    def look(config, seed, report, checkpoint):
+        seen.append(torch.get_num_threads())
+        return known["walk"].function(config, seed, report, checkpoint)
+
+    monkeypatch.setitem(known, "look", dataclasses.replace(known["walk"], function=look))
+    before = torch.get_num_threads()
+    torch.set_num_threads(2)
+    try:
+        runner.run("demo2020", "look", "quick", seeds=(0,), quiet=True)
+        assert seen == [1] and torch.get_num_threads() == 2
+    finally:
+        torch.set_num_threads(before)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [({"seeds": ()}, "at least one"), ({"seeds": (-1,)}, "none negative"), ({"jobs": 0}, "jobs must be at least 1")],
+)
+def test_wrong_numbers(demo, options, message):
+    with pytest.raises(UserError, match=message):
+        walk(**options)
+    assert not (demo / ".runs").exists()
+
+
+def test_progress_of_a_worker_process_reaches_this_one(demo):
+    seen = {}
+
+    class Spy(progress.Watch):
+        def _say_lines(self):
+            seen.update(self._read())
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(progress, "Watch", Spy)
+        patch.setattr(progress, "LINE_SECONDS", 0.0)
+        patch.setattr(progress, "POLL_SECONDS", 0.01)
+        patch.setattr(progress, "say", lambda line, quiet=False: None)
+        runner.run("demo2020", "walk", "paper", seeds=(0, 1), jobs=2)
+    assert sorted(seen) == [0, 1]
+    done, total, metrics = seen[0]
+    assert 1 <= done <= total == 8 and 0 < metrics["size"] < 1
+    assert not list(folder(demo, "walk.paper").glob("*.progress"))
+
+
+def test_quiet_says_nothing(demo, capfd):
+    walk(jobs=1)
+    assert capfd.readouterr() == ("", "")
+
+
+def test_record_merges_the_seeds_of_the_profile(demo):
+    walk(seeds=(0, 1, 2, 7), jobs=1)
+    path = runner.record("demo2020", "walk", "quick")
+    assert path == demo / "chapters" / "demo2020" / "results" / "walk.quick.json"
+    stored = runner.ledger.load_record("demo2020", "walk", "quick")
+    assert sorted(int(seed) for seed in stored.seeds) == [0, 1, 2]
+    before = path.read_bytes(), path.with_suffix(".npz").read_bytes()
+    walk(jobs=1, fresh=True)
+    runner.record("demo2020", "walk", "quick")
+    assert (path.read_bytes(), path.with_suffix(".npz").read_bytes()) == before
+    with np.load(path.with_suffix(".npz"), allow_pickle=False) as arrays:
+        assert set(arrays) == {"0/sizes", "1/sizes", "2/sizes"}
+
+
+def test_record_does_not_lose_seeds(demo, monkeypatch):
+    walk(jobs=1)
+    path = runner.record("demo2020", "walk", "quick")
+    before = path.read_bytes()
+    (folder(demo) / "1.json").unlink()
+    with pytest.raises(UserError, match=r"seeds that are not finished here; first: .*--seeds 1$"):
+        runner.record("demo2020", "walk", "quick")
+    assert path.read_bytes() == before
+    change(monkeypatch, steps=6)
+    walk(seeds=(0,), jobs=1)
+    runner.record("demo2020", "walk", "quick")
+    assert sorted(runner.ledger.load_record("demo2020", "walk", "quick").seeds) in (["0"], [0])
+
+
+def test_nothing_to_record_names_the_command(demo):
+    with pytest.raises(UserError, match=r"first: snnrepro run demo2020/walk --profile paper$"):
+        runner.record("demo2020", "walk", "paper")
