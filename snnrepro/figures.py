@@ -67,7 +67,9 @@ STYLE = {
     "axes.titlesize": 10,
     "axes.titleweight": "normal",
     "axes.labelsize": 10,
-    "axes.prop_cycle": matplotlib.cycler(color=[OKABE_ITO[c] for c in ("blue", "orange", "green", "vermillion", "purple", "sky")]),
+    "axes.prop_cycle": matplotlib.cycler(
+        color=[OKABE_ITO[c] for c in ("blue", "orange", "green", "vermillion", "purple", "sky")]
+    ),
     "font.family": "DejaVu Sans",  # ships with matplotlib, so that shapes are the same everywhere
     "font.size": 10,
     "mathtext.fontset": "dejavusans",
@@ -217,7 +219,9 @@ def compare_data(live: Path, committed: Path) -> list[str]:
         One readable line a difference: the array, where it is largest, both values, the tolerance. Empty where all is equal.
     """
     ours, theirs = read_npz(live), read_npz(committed)
-    limits = {key.removeprefix("tolerance/"): float(value) for key, value in theirs.items() if key.startswith("tolerance/")}
+    limits = {
+        key.removeprefix("tolerance/"): float(value) for key, value in theirs.items() if key.startswith("tolerance/")
+    }
     ours, theirs = _without_tolerances(ours), _without_tolerances(theirs)
     lines = [f"{key}: not drawn any more" for key in sorted(theirs.keys() - ours.keys())]
     lines += [f"{key}: new, not among the committed arrays" for key in sorted(ours.keys() - theirs.keys())]
@@ -276,7 +280,9 @@ def _write_data(name: str, citekey: str, data: dict[str, np.ndarray], tolerance:
 def _check_interactive(name: str, data: dict) -> list[dict]:
     missing = {"x_label", "y_label", "slider_label", "slider_values"} - data.keys()
     if missing or not ("series" in data) ^ ("panels" in data):
-        raise UserError(f"figure {name}: data needs x_label, y_label, slider_label, slider_values, and series or panels")
+        raise UserError(
+            f"figure {name}: data needs x_label, y_label, slider_label, slider_values, and series or panels"
+        )
     series = data["series"] if "series" in data else [one for panel in data["panels"] for one in panel["series"]]
     if not series or len(data["slider_values"]) < 2:
         raise UserError(f"figure {name}: at least one series and two slider values are needed")

@@ -4,7 +4,6 @@ import shutil
 import subprocess
 import sys
 import tempfile
-import time
 from pathlib import Path
 
 import pexpect
@@ -257,10 +256,8 @@ def test_new_chapter_leaves_nothing_when_its_folder_cannot_be_written(demo, caps
     assert (files(demo), sorted(demo.rglob("*"))) == before
 
 
-def test_command_starts_fast():
-    start = time.perf_counter()
+def test_command_loads_nothing_heavy():
     subprocess.run([SNNREPRO, "--help"], check=True, capture_output=True)
-    assert time.perf_counter() - start < 1.0
     program = "import sys; from snnrepro import cli; cli._parser(); print(*sys.modules)"
     loaded = subprocess.run([sys.executable, "-c", program], check=True, capture_output=True, text=True).stdout.split()
     assert not {"numpy", "torch", "rich", "joblib", "dask", "pydantic", "nbclient"} & set(loaded)

@@ -5,7 +5,7 @@ import nbformat
 import numpy as np
 import pytest
 
-from snnrepro import cli, execute, files, ledger, paths
+from snnrepro import cli, execute, files, ledger, papers, paths, skeleton
 from snnrepro.errors import UserError
 
 SOURCE = "chapters/demo2020/demo2020.md"
@@ -197,3 +197,20 @@ def test_source_missing_or_damaged(demo, content, message):
         (demo / SOURCE).write_bytes(content)
     with pytest.raises(UserError, match=message):
         execute.build("demo2020")
+
+
+def test_skeleton_of_a_new_chapter_executes(demo, monkeypatch):
+    pytest.importorskip("snnrepro.notebook")
+    folder = demo / "snnrepro" / "papers"
+    folder.mkdir(parents=True)
+    monkeypatch.setenv("SNNREPRO_PAPERS", str(folder))
+    monkeypatch.setattr(papers, "__path__", [str(folder)])
+    (demo / "book").mkdir()
+    (demo / "book" / "references.bib").write_text("@misc{next2021, author={A. Author}, title={Title}, year={2021}}\n")
+    skeleton.create("next2021")
+    execute.execute("next2021", quiet=True)
+    assert execute.check("next2021") == []
+    results = demo / "chapters" / "next2021" / "results"
+    assert (results / "figures" / "fig-1.npz").exists() and (results / "first.quick.json").exists()
+    cells = nbformat.read(demo / "chapters/next2021/next2021.ipynb", as_version=4).cells
+    assert cells[-1].outputs[0].text == "first-claim: pass\n"

@@ -47,7 +47,7 @@ def publish(**change):
 def test_publish_shows_svg_with_metadata_and_writes_data(shown):
     root, outputs = shown
     publish()
-    (bundle, about), = outputs
+    ((bundle, about),) = outputs
     assert bundle["image/svg+xml"].lstrip().startswith("<?xml")
     assert "<text" not in bundle["image/svg+xml"], "text must be drawn as paths"
     assert bundle["text/plain"] == "Figure: A line, as figure 1."

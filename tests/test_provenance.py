@@ -201,3 +201,11 @@ def test_versions_and_machine_name_no_host():
     assert versions()["python"].count(".") == 1
     assert machine().keys() == {"cpu", "cores", "system"}
     assert machine()["cpu"]
+
+
+def test_the_package_of_an_imported_module_counts(package):
+    package("method.py", "from .kernels import fast", "import snnrepro.kernels.slow as fast")
+    assert "snnrepro.kernels" in hashes()
+    before = hashes()
+    package("kernels/__init__.py", "3", "4")
+    assert changed_sources(before, hashes()) == ["snnrepro.kernels"]

@@ -17,7 +17,9 @@ from sphinx.util.docutils import SphinxDirective
 
 def chapters(env):
     """Names of the chapters' documents that exist, in the order of the table of contents."""
-    return [name for name in env.app.config.external_site_map if name.startswith("chapters/") and name in env.found_docs]
+    return [
+        name for name in env.app.config.external_site_map if name.startswith("chapters/") and name in env.found_docs
+    ]
 
 
 def published(notebook):
@@ -40,7 +42,9 @@ class Gallery(SphinxDirective):
             figures = [self.figure(chapter, *one) for one in published(Path(self.env.doc2path(chapter)))]
             if not figures:
                 continue
-            heading = nodes.paragraph("", "", self.link("doc", f"/{chapter}", nodes.inline()), classes=["snn-gallery-title"])
+            heading = nodes.paragraph(
+                "", "", self.link("doc", f"/{chapter}", nodes.inline()), classes=["snn-gallery-title"]
+            )
             found += [heading, nodes.container("", *figures, classes=["snn-gallery"])]
         return found or [nodes.paragraph("", "No chapter has a figure yet.")]
 
@@ -48,7 +52,9 @@ class Gallery(SphinxDirective):
         """Return one picture with its number and caption, leading to the figure in its chapter."""
         image = nodes.image(uri=self.write(svg), alt=alt)
         page = self.env.app.builder.get_relative_uri(self.env.docname, chapter)
-        picture = nodes.reference("", "", image, refuri=f"{page}#{nodes.make_id(name)}", internal=True, classes=["snn-plain"])
+        picture = nodes.reference(
+            "", "", image, refuri=f"{page}#{nodes.make_id(name)}", internal=True, classes=["snn-plain"]
+        )
         number = nodes.paragraph("", "", self.link("numref", name, nodes.literal("", name)))
         text = nodes.container(classes=["snn-gallery-caption"])
         self.state.nested_parse(StringList([caption], source=self.get_source_info()[0]), 0, text)

@@ -1,29 +1,29 @@
 """Make the book readable without a network: MathJax from a Python package, and no script that asks a server.
 
 The theme's default loads MathJax from a CDN. Here the one file that is needed, with its fonts, is copied out of the package
-`sphinx-mathjax-offline`. Jupyter Book also loads sphinx-thebe on every page, twice, which needs a server; its tags are dropped.
+`sphinx-mathjax-offline` (MathJax 3.2.2, licence in `_static/vendor`). Jupyter Book also loads sphinx-thebe on every page, twice,
+which needs a server; its tags are dropped.
 """
 
 import importlib.util
 import shutil
 from pathlib import Path
 
-NAMES = ("tex-chtml-full.js", "output/chtml/fonts/woff-v2")
+SCRIPT = "tex-chtml-full.js"
+FONTS = "output/chtml/fonts/woff-v2"
+XPATH = "https://cdn.jsdelivr.net/npm/wicked-good-xpath@1.3.0/dist/wgxpath.install.js"  # for browsers of before 2015
 
 
 def copy_mathjax(app, error):
-    """Copy MathJax and its fonts to `_static/mathjax` of the finished book."""
+    """Copy MathJax and its fonts to `_static/mathjax` of the finished book, without its one outside address."""
     if error is not None or app.builder.format != "html":
         return
     package = importlib.util.find_spec("sphinx-mathjax-offline")  # the name of the module has hyphens
     source = Path(package.origin).parent / "static" / "mathjax"
     target = Path(app.outdir) / "_static" / "mathjax"
-    for name in NAMES:
-        (target / name).parent.mkdir(parents=True, exist_ok=True)
-        if (source / name).is_dir():
-            shutil.copytree(source / name, target / name, dirs_exist_ok=True)
-        else:
-            shutil.copyfile(source / name, target / name)
+    shutil.copytree(source / FONTS, target / FONTS, dirs_exist_ok=True)
+    text = (source / SCRIPT).read_text(encoding="utf-8")
+    (target / SCRIPT).write_text(text.replace(XPATH, ""), encoding="utf-8")
 
 
 def drop_thebe(app, pagename, templatename, context, doctree):

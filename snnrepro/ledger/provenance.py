@@ -253,5 +253,5 @@ def _cpu() -> str:
             if line.startswith("model name"):
                 return line.partition(":")[2].strip()
     except OSError:
-        pass
+        todo += _parents(name)
     return platform.processor() or platform.machine()

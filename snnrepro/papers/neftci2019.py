@@ -315,16 +315,16 @@ class Sparsity:
 
 
 def _batches(x: np.ndarray, y: np.ndarray, order: np.ndarray, config: Sparsity) -> Iterator[tuple[Events, Tensor]]:
-    """Minibatches of first-spike latencies x (samples, pixels), as events."""
+    """Minibatches of images x (samples, pixels) in [0, 1], as events of the latency code."""
     for first in range(0, len(order), config.batch):
         rows = order[first : first + config.batch]
-        late = torch.from_numpy(x[rows])
+        late = torch.from_numpy(data.latency(x[rows], config.steps))
         sample, unit = (late >= 0).nonzero(as_tuple=True)
         shape = (config.steps, len(rows), x.shape[1])
         yield surrogate.events(late[sample, unit], sample, unit, shape), torch.from_numpy(y[rows])
 
 
-Images = tuple[np.ndarray, np.ndarray]  # first-spike latencies (samples, pixels) and labels
+Images = tuple[np.ndarray, np.ndarray]  # pixels (samples, pixels) and labels
 
 
 def _train_variant(
@@ -366,8 +366,7 @@ def _train_variant(
 def sparsity(config: Sparsity, seed: int, progress: Progress, checkpoint: Path | None) -> Result:
     """Three networks on the same images and an ordinary network beside them."""
     split = {"fashion-mnist": data.fashion_mnist, "mnist-5k": data.mnist_5k}[config.images]()
-    images = data.latency(split.x_train, config.steps), split.y_train
-    test = data.latency(split.x_test, config.steps), split.y_test
+    train_images, test_images = (split.x_train, split.y_train), (split.x_test, split.y_test)
     metrics, arrays, early = {}, {}, {}
     for k, (name, variant) in enumerate(VARIANTS.items()):
 
@@ -376,11 +375,11 @@ def sparsity(config: Sparsity, seed: int, progress: Progress, checkpoint: Path |
 
         part = None if checkpoint is None else checkpoint.with_name(f"{checkpoint.stem}-{name}.npz")
         network, arrays[f"loss_{name}"], early[f"loss_{name}_5"] = _train_variant(
-            variant, config, images, seed, told, part
+            variant, config, train_images, seed, told, part
         )
         metrics[f"loss_{name}"] = float(arrays[f"loss_{name}"][-1])
         if config.updates is None:
-            batches = _batches(*test, np.arange(len(test[1])), config)
+            batches = _batches(*test_images, np.arange(len(split.y_test)), config)
             metrics[f"accuracy_{name}"], metrics[f"spikes_{name}"] = surrogate.evaluate(network, batches, SPYTORCH)
     if config.updates is None:
         metrics["cost"] = metrics["accuracy_dense"] - metrics["accuracy_sparse"]
