@@ -17,7 +17,7 @@ from matplotlib.figure import Figure
 
 from snnrepro import paths
 from snnrepro.errors import UserError
-from snnrepro.ledger import read_npz, write_npz
+from snnrepro.files import read_npz, write_npz
 
 OKABE_ITO = {
     "black": "#000000",

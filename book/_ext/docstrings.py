@@ -31,7 +31,13 @@ def plain(app, what, name, obj, options, lines):
                 block = indent
 
 
+def skip_fields(app, what, name, obj, skip, options):
+    """Leave out the fields of named tuples: Python documents them as "Alias for field number 0", the class says more."""
+    return True if type(obj).__name__ == "_tuplegetter" else None
+
+
 def setup(app):
     """Register with Sphinx; before napoleon (500), which reads the sections of a docstring."""
+    app.connect("autodoc-skip-member", skip_fields)
     app.connect("autodoc-process-docstring", plain, priority=400)
     return {"parallel_read_safe": True, "parallel_write_safe": True}

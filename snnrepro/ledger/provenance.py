@@ -253,5 +253,5 @@ def _cpu() -> str:
             if line.startswith("model name"):
                 return line.partition(":")[2].strip()
     except OSError:
-        todo += _parents(name)
+        pass
     return platform.processor() or platform.machine()

@@ -1,0 +1,82 @@
+"""What a chapter's notebook calls: its card, its live runs, its figures, its claims."""
+
+import os
+from typing import Any
+
+import numpy as np
+from IPython.display import HTML, display
+from matplotlib.figure import Figure
+
+from snnrepro import figures, ledger, runner
+from snnrepro.ledger import Record
+from snnrepro.runner import Runs
+
+
+class Chapter:
+    """A chapter at work: its claims, its recorded runs, and what has been run live so far.
+
+    Args:
+        citekey: of the paper, as in `chapters/<citekey>`.
+    """
+
+    def __init__(self, citekey: str):
+        self.citekey = citekey
+        self.claims = ledger.load_claims(citekey)
+        self.experiments = runner.experiments(citekey)
+        ledger.check_metrics(self.claims, self.experiments)
+        self._live: dict[str, Runs] = {}
+
+    def card(self) -> None:
+        """Show the paper: citation, links, code, data, architecture, objective, learning rule."""
+        display(HTML(ledger.card_html(self.claims)))
+
+    def run(self, experiment: str) -> Runs:
+        """Run the quick profile of an experiment now, whatever has been run before, on two processes.
+
+        Progress goes to the screen unless $SNNREPRO_QUIET is set.
+        """
+        quiet = bool(os.environ.get("SNNREPRO_QUIET"))
+        self._live[experiment] = runner.run(self.citekey, experiment, "quick", fresh=True, quiet=quiet)
+        return self._live[experiment]
+
+    def recorded(self, experiment: str) -> tuple[Record, dict[str, dict[str, np.ndarray]]] | None:
+        """The record of an experiment at paper scale and its arrays by seed, or None where there is none."""
+        record = ledger.load_record(self.citekey, experiment, "paper")
+        return None if record is None else (record, ledger.load_arrays(record))
+
+    def figure(
+        self,
+        fig: Figure,
+        name: str,
+        *,
+        caption: str,
+        alt: str,
+        data: dict[str, np.ndarray],
+        tolerance: float | dict[str, float],
+    ) -> None:
+        """Show a figure and write down what it draws (see `figures.publish`)."""
+        figures.publish(fig, name, citekey=self.citekey, caption=caption, alt=alt, data=data, tolerance=tolerance)
+
+    def interactive(self, name: str, *, caption: str, alt: str, data: dict[str, Any], tolerance: float = 1e-6) -> None:
+        """Show a figure with a slider (see `figures.interactive`)."""
+        figures.interactive(name, citekey=self.citekey, caption=caption, alt=alt, data=data, tolerance=tolerance)
+
+    def strip(self, figure: str) -> None:
+        """Show the claims of a figure: what the paper says, what came out live and recorded, the verdicts."""
+        display(HTML(ledger.strip_html(self._rows(), figure)))
+
+    def table(self) -> None:
+        """Show all claims of the chapter."""
+        display(HTML(ledger.table_html(self._rows(), f"Claims of {self.citekey}")))
+
+    def verdicts(self) -> None:
+        """Print the quick verdict of each claim that was run live: `id: pass` or `id: fail`."""
+        for row in self._rows():
+            if row.quick != "not run":
+                print(f"{row.claim.id}: {row.quick}")
+
+    def _rows(self) -> list[ledger.Row]:
+        live = {
+            f"{name}.{metric}": list(values) for name, runs in self._live.items() for metric, values in runs.metrics.items()
+        }
+        return ledger.rows(self.claims, self.experiments, live)
