@@ -21,7 +21,7 @@ class _SpikeTimes(torch.autograd.Function):
         zs = torch.where(torch.isfinite(zs), zs, 0.0)
         ws = torch.where(arrives, w[order], 0.0)  # (batch, inputs, neurons)
         weight = ws.cumsum(1)
-        candidate = (ws * zs[..., None]).cumsum(1) / (weight - 1.0)  # Eq. (10), one for each causal set
+        candidate = (ws * zs[..., None]).cumsum(1) / (weight - 1.0)  # Eq. (7), one for each causal set
         late = torch.where(arrives[..., 0], zs, torch.inf)
         following = torch.cat([late[:, 1:], torch.full_like(late[:, :1], torch.inf)], 1)[..., None]
         valid = arrives & (weight > 1.0) & (candidate >= zs[..., None]) & (candidate <= following)
@@ -39,11 +39,11 @@ class _SpikeTimes(torch.autograd.Function):
         scaled = torch.where(fires, grad / excess, 0.0)  # (batch, neurons)
         causal = (z[:, :, None] <= out[:, None]) & fires[:, None]  # (batch, inputs, neurons)
         out = torch.where(fires, out, 0.0)
-        to_z = (causal * w * scaled[:, None]).sum(2)  # Eq. (11): dz_out / dz_i = w_i / (sum_C w - 1)
+        to_z = (causal * w * scaled[:, None]).sum(2)  # Eq. (8): dz_out / dz_i = w_i / (sum_C w - 1)
         z = torch.where(torch.isfinite(z), z, 0.0)
         to_w = (causal * (z[:, :, None] - out[:, None]) * scaled[:, None]).sum(
             0
-        )  # Eq. (11): (z_i - z_out) / (sum_C w - 1)
+        )  # Eq. (8): (z_i - z_out) / (sum_C w - 1)
         return to_z, to_w
 
 
