@@ -53,6 +53,17 @@ def test_a_number_that_no_equation_has_is_a_warning():
     assert "eqlink" not in context["body"]
 
 
+def test_a_figure_opens_alone():
+    page = '<div class="cell_output"><figure><img alt="a" src="x.svg"/><p>c</p></figure></div><img src="y.svg"/>'
+    context = {"body": page}
+    load("figure_links").link_pictures(None, "page", "page.html", context, doctree=object())
+    assert (
+        '<a class="snn-plain" href="x.svg" title="Open the picture alone"><img alt="a" src="x.svg"/></a>'
+        in context["body"]
+    )
+    assert 'href="y.svg"' not in context["body"]
+
+
 def test_the_gallery_reads_published_figures_in_order(tmp_path):
     def output(name):
         data = {"image/svg+xml": ["<svg>", f"{name}</svg>"], "text/plain": "Figure"}

@@ -99,7 +99,6 @@ def environment(tree: Path, cache: Path) -> dict[str, str]:
         **os.environ,
         **dict.fromkeys(ONE_THREAD, "1"),
         "PYTHONPATH": str(tree),
-        "PYTHONDONTWRITEBYTECODE": "1",
         "SNNREPRO_ROOT": str(tree),
         "NUMBA_CACHE_DIR": str(cache),
     }
