@@ -6,6 +6,9 @@ from pathlib import Path
 
 import pytest
 
+for threads in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMBA_NUM_THREADS"):
+    os.environ[threads] = "1"  # before torch is imported: small tensors are many times slower on several threads
+
 DEMO = Path(__file__).parent / "demo"
 os.environ["SNNREPRO_PAPERS"] = str(DEMO / "papers")  # before snnrepro.papers is imported, here and in worker processes
 

@@ -129,8 +129,17 @@ def source(where: str, evidence: str) -> str:
 
 def measured(mean: float, low: float, high: float, n: int, unit: str, band: object) -> str:
     """A number from here with its interval, its seeds and the band that accepts it."""
-    accepted = f' <span class="snn-band">accepted: {escape(str(band))}</span>' if band else ""
+    accepted = f' <span class="snn-band">accepted: {band_words(str(band))}</span>' if band else ""
     return f'<span class="snn-number">{interval(mean, low, high)}{_unit(unit)}</span> <span class="snn-n">n = {n}</span>{accepted}'
+
+
+def band_words(band: str) -> str:
+    """A band as a reader writes it: `≥ 0.9`, `0.85 to 0.88`, `exactly 0`, `1 ± 0.1`."""
+    if band.startswith("==") and band.endswith("+- 0"):
+        return f"exactly {band[2:-4].strip()}"
+    for sign, word in ((">=", "≥"), ("<=", "≤"), ("..", "to"), ("== ", ""), ("+-", "±")):
+        band = band.replace(sign, word)
+    return band
 
 
 def _unit(unit: str) -> str:
