@@ -4,6 +4,7 @@ Anything the user can mend is one line on stderr and exit code 2. Heavy imports 
 """
 
 import argparse
+import os
 import sys
 
 from snnrepro.errors import UserError
@@ -22,10 +23,15 @@ def main(argv: list[str] | None = None) -> int:
     """Run a command and return its exit code: 0 done, 1 a check failed, 2 the user has to mend something."""
     try:
         arguments = _parser().parse_args(argv)
-        return arguments.command(arguments)
+        code = arguments.command(arguments)
+        sys.stdout.flush()
+        return code
     except UserError as error:
         print(f"snnrepro: {error}", file=sys.stderr)
         return 2
+    except BrokenPipeError:  # whoever read us has stopped, as in `snnrepro list | head`
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
     except KeyboardInterrupt:
         print("snnrepro: stopped; the same command goes on where it was", file=sys.stderr)
         return 130

@@ -77,6 +77,8 @@ class Chapter:
 
     def _rows(self) -> list[ledger.Row]:
         live = {
-            f"{name}.{metric}": list(values) for name, runs in self._live.items() for metric, values in runs.metrics.items()
+            f"{name}.{metric}": list(values)
+            for name, runs in self._live.items()
+            for metric, values in runs.metrics.items()
         }
         return ledger.rows(self.claims, self.experiments, live)
