@@ -3,6 +3,7 @@
 700-256-20 neurons, 100 steps, batch 128, input density 5 %, one thread. Prints medians and ratios; times differ between machines.
 """
 
+import itertools
 import random
 import statistics
 import time
@@ -24,7 +25,7 @@ def main() -> None:
     x = (torch.rand(STEPS, BATCH, SIZES[0]) < DENSITY).float()
     as_events = surrogate.events(*x.nonzero(as_tuple=True), tuple(x.shape))
     label = torch.randint(SIZES[2], (BATCH,))
-    w1, w2 = (torch.randn(n, m).mul_(0.6 / n**0.5).requires_grad_() for n, m in zip(SIZES, SIZES[1:], strict=False))
+    w1, w2 = (torch.randn(n, m).mul_(0.6 / n**0.5).requires_grad_() for n, m in itertools.pairwise(SIZES))
 
     def finish(spikes: torch.Tensor, engine: str) -> torch.Tensor:
         loss = surrogate.classification_loss(
