@@ -19,6 +19,8 @@ export OMP_NUM_THREADS := 1
 export OPENBLAS_NUM_THREADS := 1
 export MKL_NUM_THREADS := 1
 export NUMBA_NUM_THREADS := 1
+# Notebooks show no progress here: it would be compared with their stored outputs.
+export SNNREPRO_QUIET := 1
 # numba does not notice changes in functions called from other files: `fresh` empties its cache.
 export NUMBA_CACHE_DIR := $(CURDIR)/.venv/numba-cache
 

@@ -5,6 +5,7 @@ The executed notebook holds nothing that a second run would change, apart from t
 """
 
 import hashlib
+import os
 import shutil
 import sys
 from pathlib import Path
@@ -142,7 +143,7 @@ def _run_cells(notebook: NotebookNode, citekey: str, folder: Path, quiet: bool) 
             on_cell_executed=count,
         )
         try:
-            client.execute()
+            client.execute(env=os.environ | {"SNNREPRO_QUIET": "1"})  # no progress among the outputs
         except CellExecutionError as error:
             raise UserError(f"chapter {citekey}, code cell {done}: {error.ename}: {_line(error.evalue)}") from None
         except CellTimeoutError:

@@ -79,3 +79,10 @@ def test_a_checkpoint_continues_bit_for_bit(kind):
     surrogate.unpack(saved, again, fresh)
     assert surrogate.train(again, [(x, label)] * 5, LIF(), fresh) == through
     assert all(torch.equal(a, b) for a, b in zip(network, again, strict=True))
+
+
+@pytest.mark.xfail(strict=True, reason="the kernel takes a gradient of one single number for an absent one")
+def test_one_step_of_one_neuron_has_a_gradient():
+    w = torch.ones(1, 1, dtype=torch.float64, requires_grad=True)
+    surrogate.lif(torch.ones(1, 1, 1).double(), w, LIF(current="new"), engine="fast").u.sum().backward()
+    assert float(w.grad) == 1.0
