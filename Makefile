@@ -8,11 +8,9 @@ TORCH_INDEX ?=
 
 SHELL := /bin/bash
 PY := .venv/bin/python
-PIP := $(PY) -m pip install -q --no-compile --disable-pip-version-check
+PIP := $(PY) -m pip install -qq --no-compile --disable-pip-version-check
 PYTEST := $(PY) -m pytest -p no:cacheprovider
 READY := .venv/ready
-# pip warns about every place it is told to look in that has nothing; errors stay.
-HUSH := 2>&1 | sed '/is ignored: it is neither a file nor a directory/d'
 
 # One thread a process: two processes share a laptop, and sums keep their order.
 export OMP_NUM_THREADS := 1
@@ -57,10 +55,10 @@ setup:
 	if [ "$$old" != "$$version" ] || ! $(PY) -c '' 2>/dev/null; then \
 		echo "==> set-up: .venv with Python $$version"; $(PYTHON) -m venv --clear .venv; fi; \
 	torch=$$(grep '^torch==' requirements.txt); echo "==> set-up: $$torch (the largest part)"; \
-	$(PIP) $(if $(TORCH_INDEX),--index-url $(TORCH_INDEX)) "$$torch" $(HUSH); \
+	$(PIP) $(if $(TORCH_INDEX),--index-url $(TORCH_INDEX)) "$$torch"; \
 	echo "==> set-up: the other packages, from $$list"; \
-	$(PIP) -r $$list $(HUSH); \
-	$(PIP) --no-deps -e . $(HUSH); \
+	$(PIP) -r $$list; \
+	$(PIP) --no-deps -e .; \
 	$(PY) -m pip check -q; \
 	echo "$$key" > $(READY); echo "    set-up done in $$((SECONDS - start)) s"
 

@@ -5,27 +5,37 @@ import torch
 from torch import Tensor
 
 from snnrepro.errors import UserError
-from snnrepro.neurons import LIF, alpha, beta
+from snnrepro.neurons import LIF
 
 SNNTORCH_RESET = {"subtract": "subtract", "multiply": "zero", "none": "none"}
+
+
+def _refuse(peer: str, p: LIF, **needed: tuple) -> None:
+    """Raise where a parameter has a value that a peer cannot follow."""
+    for field, values in needed.items():
+        if getattr(p, field) not in values:
+            raise UserError(f"{peer}: {field} is {getattr(p, field)!r}; it can do {', '.join(map(repr, values))}")
 
 
 def lif_snntorch(x: Tensor, w: Tensor, p: LIF) -> Tensor:
     """Spikes `(time, batch, neurons)` of `snntorch.Synaptic`, differentiable.
 
-    snnTorch adds the input to the current before the membrane integrates it, detaches the reset, and divides by no gain: `p` must
-    have current `new`, gain `one` and no reset gradient.
+    snnTorch integrates the current that already holds this step's input. For `current="old"` it is therefore given its input two
+    steps later, which makes the spikes of a layer without recurrence the same.
+
+    Raises:
+        UserError: a gain, reset, refractory period, reset gradient or surrogate that `snntorch.Synaptic` does not have.
     """
     import snntorch
     from snntorch import surrogate
 
-    if (p.current, p.gain, p.reset_gradient, p.surrogate.name) != ("new", "one", False, "fast_sigmoid"):
-        raise UserError(
-            "lif_snntorch: needs current='new', gain='one', reset_gradient=False and the fast_sigmoid surrogate"
-        )
+    _refuse("snnTorch", p, gain=("one",), reset=tuple(SNNTORCH_RESET), refractory=(0, 1), reset_gradient=(False,))
+    _refuse("snnTorch", p.surrogate, name=("fast_sigmoid",))
+    if p.current == "old":
+        x = torch.cat([torch.zeros_like(x[:2]), x[:-2]])
     cell = snntorch.Synaptic(
-        alpha=torch.as_tensor(alpha(p)).to(w),
-        beta=torch.as_tensor(beta(p)).to(w),
+        alpha=torch.as_tensor(np.exp(-p.dt / np.asarray(p.tau_syn))).to(w),
+        beta=torch.as_tensor(np.exp(-p.dt / np.asarray(p.tau_mem))).to(w),
         threshold=p.threshold,
         spike_grad=surrogate.fast_sigmoid(slope=p.surrogate.slope),
         reset_mechanism=SNNTORCH_RESET[p.reset],
@@ -44,13 +54,18 @@ def lif_brian2(x: np.ndarray, w: np.ndarray, p: LIF, substeps: int = 1) -> tuple
     Args:
         x: input spikes of one sample `(time, units)`.
         w: weights `(units, neurons)`.
-        p: time constants, threshold, time step; the reset sets the membrane to 0.
+        p: time constants, threshold, time step; gain `exact`, reset `zero`, no refractory period.
         substeps: Brian2's steps for each step of `p.dt`; many come close to continuous time.
 
     Returns:
         spike times in seconds and the neuron of each spike.
+
+    Raises:
+        UserError: a gain, reset or refractory period that these equations do not have.
     """
     import brian2 as b2
+
+    _refuse("Brian2", p, gain=("exact",), reset=("zero",), refractory=(0, 1))
 
     b2.prefs.codegen.target = "numpy"
     b2.start_scope()

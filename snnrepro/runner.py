@@ -225,9 +225,13 @@ class _Job:
         return self.folder / f"{seed}.{made_by[:12]}.checkpoint.npz"
 
     def sweep(self, seed: int, keep: Path | None = None) -> None:
-        """Remove what an unfinished seed leaves behind: progress, checkpoints, files cut off in the writing."""
+        """Remove what an unfinished seed leaves behind: progress, checkpoints, files cut off in the writing.
+
+        Of the checkpoint `keep`, files that an experiment keeps beside it under the same stem stay as well.
+        """
         for file in self.folder.glob(f"{seed}.*"):
-            if file not in (keep, self.folder / f"{seed}.json", self.folder / f"{seed}.npz"):
+            kept = keep is not None and file.suffix == ".npz" and file.name.startswith(keep.stem)
+            if not kept and file not in (self.folder / f"{seed}.json", self.folder / f"{seed}.npz"):
                 file.unlink()
 
 

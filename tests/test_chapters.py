@@ -3,10 +3,12 @@
 import ast
 import json
 
+import numpy as np
 import pytest
 
 from snnrepro import execute, ledger, paths
 from snnrepro.figures import compare_data
+from snnrepro.files import read_npz, write_npz
 
 CITEKEYS = paths.citekeys()
 
@@ -44,6 +46,37 @@ def test_claim_cell_is_compared_and_cells_that_may_move_are_not(citekey):
     live = [claim.id for claim in ledger.load_claims(citekey).claims if claim.band("quick")]
     assert [line.split(": ")[0] for line in lines] == live
     assert {line.split(": ")[1] for line in lines} <= {"pass", "fail"}
+    identities = {claim.id for claim in ledger.load_claims(citekey).claims if claim.evidence == "identity"}
+    assert not [line for line in lines if line.endswith("fail") and line.split(": ")[0] in identities]
+
+
+@pytest.mark.parametrize("citekey", CITEKEYS)
+def test_quick_records_are_those_of_this_code_and_of_the_notebook(citekey):
+    rows = ledger.rows(ledger.load_claims(citekey), ledger.experiments(citekey))
+    for name, experiment in ledger.experiments(citekey).items():
+        record = ledger.load_record(citekey, name, "quick")
+        assert record is not None, f"run snnrepro execute {citekey}"
+        assert ledger.changes(record, experiment) == (), f"run snnrepro execute {citekey}"
+    (verdicts,) = [cell for cell in code_cells(citekey) if "chapter.verdicts()" in "".join(cell["source"])]
+    lines = "".join("".join(output["text"]) for output in verdicts["outputs"]).splitlines()
+    assert lines == [f"{row.claim.id}: {row.quick}" for row in rows if row.quick != "not run"]
+
+
+def broken_versions(array):
+    """Arrays that a broken figure might draw instead: nothing, and for curves their mean."""
+    yield np.zeros_like(array)
+    if array.size > 50 and array.dtype.kind == "f":
+        yield np.full_like(array, array.mean())
+
+
+@pytest.mark.parametrize("citekey", CITEKEYS)
+def test_figure_tolerances_notice_an_empty_figure(citekey, tmp_path):
+    for path in sorted((paths.chapter(citekey) / "results" / "figures").glob("*.npz")):
+        arrays = read_npz(path)
+        for key in [key for key in arrays if not key.startswith("tolerance/") and np.any(arrays[key])]:
+            for broken in broken_versions(arrays[key]):
+                write_npz(tmp_path / "live.npz", arrays | {key: broken})
+                assert compare_data(tmp_path / "live.npz", path), f"{path.name}: {key} could be anything"
 
 
 @pytest.mark.parametrize("citekey", CITEKEYS)

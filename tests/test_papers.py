@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 
-from snnrepro import ledger, neurons, paths, surrogate
+from snnrepro import ledger, neurons, paths, peers, surrogate
 from snnrepro.errors import UserError
 from snnrepro.experiment import silent
 from snnrepro.papers import neftci2019 as paper
@@ -134,13 +134,13 @@ WITHOUT_EFFECT = {
     "temporal-xor-solved": 1 / 16,  # guessing four patterns
     "temporal-xor-needs-firing": 0.0,
     "true-gradient-accuracy": 1.0,  # a network that learns
-    "surrogate-gradient-accuracy": 0.61,  # the best that the true derivative reached in nine stored runs
+    "surrogate-gradient-accuracy": 0.65,  # the most that still counts as near chance
     "surrogate-gradient-loss": 0.0,
     "tutorial-2-accuracy": 0.1,  # untrained, ten classes
     "tutorial-3-accuracy": 0.1,
     "sparsity-cost": 0.0,
     "penalty-makes-sparse": 1.0,
-    "penalty-cost": -0.01,
+    "penalty-cost": 0.0,
     "gap-to-ordinary-network": 0.8,  # untrained
     "brian2-fine-grid": 0.0,
 }
@@ -165,6 +165,39 @@ def test_controls_of_the_record_fall_outside_the_bands():
         record = ledger.load_record("neftci2019", experiment, "paper")
         if record is not None:
             assert not CLAIMS[claim].band("paper").contains(record.summary[metric].mean), (claim, metric)
+
+
+def test_the_record_is_what_the_claims_take_it_for():
+    """Every network of figure 4 learned, and every neuron of the second opinion spiked at least 20 times."""
+    for experiment, metric, least in (("interpolation", "learned", 1), ("second_opinion", "fewest_spikes", 20)):
+        record = ledger.load_record("neftci2019", experiment, "paper")
+        assert min(record.values(metric)) >= least
+
+
+@pytest.mark.parametrize("name", ["derivatives", "second_opinion"])
+def test_quick_claims_hold(name):
+    """The cheap experiments, live: their claims in one breath, so that a fault in a method names the claim that it breaks."""
+    experiment = paper.EXPERIMENTS[name]
+    found = [experiment.function(experiment.quick, seed, silent, None).metrics for seed in experiment.quick_seeds]
+    claims = [claim for claim in CLAIMS.values() if claim.experiment == name and claim.band("quick")]
+    verdicts = {c.id: ledger.quick_verdict(c, [metrics[c.metric_name] for metrics in found]) for c in claims}
+    assert verdicts == dict.fromkeys(verdicts, "pass")
+
+
+@pytest.mark.parametrize(
+    ("peer", "change", "field"),
+    [
+        (peers.lif_snntorch, {"reset": "zero"}, "reset"),
+        (peers.lif_snntorch, {"gain": "leak"}, "gain"),
+        (peers.lif_snntorch, {"reset_gradient": True}, "reset_gradient"),
+        (peers.lif_snntorch, {"refractory": 5}, "refractory"),
+        (peers.lif_brian2, {"reset": "multiply", "gain": "exact"}, "reset"),
+        (peers.lif_brian2, {"reset": "zero"}, "gain"),
+    ],
+)
+def test_peers_refuse_what_they_cannot_do(peer, change, field):
+    with pytest.raises(UserError, match=f"{field} is"):
+        peer(torch.zeros(3, 1, 2), torch.zeros(2, 2), paper.SPYTORCH._replace(**change))
 
 
 @pytest.mark.parametrize("name", ["xor", "interpolation", "learning"])

@@ -203,7 +203,7 @@ class Claim(_Model):
         if not self.metric and not self.open:
             raise ValueError("open: is missing; a claim without a metric says why nobody measures it here")
         band = self.band("paper")
-        if self.evidence == "identity" and self.value and band and not band.contains(self.value.mean):
+        if self.value and band and not band.contains(self.value.mean):
             raise ValueError(f"accept.paper: contradicts value: {band} excludes {_number(self.value.mean)}")
         return self
 

@@ -78,7 +78,7 @@ class _Spike(torch.autograd.Function):
     @staticmethod
     def backward(ctx, grad: Tensor) -> tuple[Tensor, None]:
         (x,) = ctx.saved_tensors
-        return grad * derivative(ctx.surrogate)(x), None
+        return grad * derivative(ctx.surrogate)(x), None  # Eq. (6)
 
 
 def spike(x: Tensor, surrogate: Surrogate) -> Tensor:

@@ -137,7 +137,7 @@ def readout(x: Tensor, w: Tensor, p: LIF, *, engine: Engine = "auto") -> Tensor:
     """
     silent = p._replace(threshold=float("inf"), reset="none", refractory=0, surrogate=Surrogate("step", 0.0))
     drive = project(x, w)
-    u = _run(torch.cat([drive, torch.zeros_like(drive[:1])]), None, silent, engine).u
+    u = _run(torch.cat([drive, torch.zeros_like(drive[:1])]), None, silent, engine).u  # Eq. (9)
     if p.current == "old":
         return u
     return torch.cat([torch.zeros_like(u[:1]), u[:-1]])

@@ -1,4 +1,4 @@
-"""Readout scores, losses and activity regularisers."""
+"""Readout scores, losses and activity regularisers. Equation numbers are those of the chapter `neftci2019`."""
 
 import torch
 from torch import Tensor
@@ -17,7 +17,7 @@ def last_step(u: Tensor) -> Tensor:
 
 def classification_loss(score: Tensor, label: Tensor) -> Tensor:
     """Softmax cross-entropy, averaged over the batch."""
-    return cross_entropy(score, label)
+    return cross_entropy(score, label)  # Eq. (10)
 
 
 def accuracy(score: Tensor, label: Tensor) -> float:
@@ -33,7 +33,7 @@ def spytorch_penalty(spikes: Tensor, l1: float, l2: float) -> Tensor:
     l1 times all spikes of the batch, plus l2 times the mean over neurons of (spikes of that neuron in the batch) squared.
     Both grow with the batch.
     """
-    return l1 * spikes.sum() + l2 * (spikes.sum((0, 1)) ** 2).mean()
+    return l1 * spikes.sum() + l2 * (spikes.sum((0, 1)) ** 2).mean()  # Eq. (11)
 
 
 def lower_bound(spikes: Tensor, strength: float, least: float) -> Tensor:

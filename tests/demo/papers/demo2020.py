@@ -52,8 +52,8 @@ def dying(config: Walk, seed: int, progress: Progress, checkpoint: Path | None) 
 
 
 def long(config: Walk, seed: int, progress: Progress, checkpoint: Path | None) -> Result:
-    """Counts to `steps`, and fails half-way the first time; goes on from its checkpoint."""
-    start = 0
+    """Counts to `steps`, and fails half-way the first time; goes on from its checkpoint, one part of several under its stem."""
+    start, checkpoint = 0, checkpoint.with_name(f"{checkpoint.stem}-part.npz")
     if checkpoint.exists():
         with np.load(checkpoint, allow_pickle=False) as stored:
             start = int(stored["step"])
