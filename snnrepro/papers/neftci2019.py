@@ -472,7 +472,7 @@ EXPERIMENTS = {
         Interpolation(),
         tuple(range(3)),
         tuple(range(10)),
-        replay=lambda c: replace(c, draws=1, updates=10, points=4),
+        replay=lambda c: replace(c, draws=1, updates=10, points=40),
     ),
     "xor": Experiment(xor, Xor(), Xor(), tuple(range(10)), tuple(range(20))),
     "learning": Experiment(
