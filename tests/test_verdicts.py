@@ -309,7 +309,7 @@ def test_strip_and_table(demo, walk):
     assert "Claims: Figure 1" in words
     assert "It is so. 0.55 mV (n = 2) Figure 1 paper" in words
     assert "0.45 mV n = 1 accepted: ≥ 0.5" in words
-    assert "0.500 [0.491, 0.509] mV n = 5 accepted: 0.4 to 0.6 generated" in words
+    assert "0.500 [0.491, 0.509] mV n = 5 accepted: 0.4 to 0.6 data: generated" in words
     assert "✗ quick: fail ✓ paper scale: reproduced A note with code ." in words
     assert "pilot runs" not in words
     tags, words = parse(table_html(found, "All <claims>"))

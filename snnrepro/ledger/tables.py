@@ -73,7 +73,7 @@ def number(x: float, spread: float = 0.0) -> str:
     """A number for readers: two digits of its spread, or four significant ones where there is no spread."""
     if x == 0:
         return "0"
-    if not 1e-3 <= abs(x) < 1e5 and abs(x) >= spread:
+    if not 1e-3 <= max(abs(x), spread) < 1e5:
         mantissa, exponent = f"{x:.{_digits(x, spread)}e}".split("e")
         return f"{_trim(mantissa)}e{int(exponent)}"
     if spread > 0:
@@ -160,7 +160,7 @@ def _recorded(row: Row) -> str:
     if row.record is None:
         return NOTHING
     numbers = measured(paper.mean, paper.low, paper.high, paper.n, claim.unit, claim.band("paper"))
-    return f'{numbers} <span class="snn-data">{text(row.record.data)}</span>'
+    return f'{numbers} <span class="snn-data">data: {text(row.record.data)}</span>'
 
 
 def badges(quick: str, paper: str) -> str:
