@@ -143,7 +143,7 @@ def recordable(citekey: str, experiment: str, profile: str) -> ledger.Record | N
 def record(citekey: str, experiment: str, profile: str) -> Path:
     """Merge the finished seeds of a profile into the chapter's `results/<experiment>.<profile>.json` and `.npz`.
 
-    A record of the same code and configuration never loses a seed.
+    A record of the same code and configuration never loses a seed that the profile names.
 
     Raises:
         UserError: no seed is finished, or the present record holds seeds that are not finished here.
@@ -155,7 +155,7 @@ def record(citekey: str, experiment: str, profile: str) -> Path:
         raise UserError(f"nothing to record for {job.name}; first: {command}")
     old = ledger.load_record(citekey, experiment, profile)
     if old and (old.config_hash, old.sources) == (new.config_hash, new.sources):
-        lost = {int(seed) for seed in old.seeds} - {int(seed) for seed in new.seeds}
+        lost = {int(seed) for seed in old.seeds} & set(job.seeds) - {int(seed) for seed in new.seeds}
         if lost:
             command += f" --seeds {_ranges(lost)}"
             raise UserError(f"the record of {job.name} has seeds that are not finished here; first: {command}")
