@@ -1,250 +1,635 @@
-"""The LIF loop compiled, with its backward pass through time written by hand.
+"""A layer of LIF neurons compiled: the loop over time, and its backward pass written by hand.
 
-The reference is `snnrepro.surrogate.layers.lif(engine="reference")`. Memory for training: U, I and S, each (time, batch, neurons).
-The sums run in the same order as the reference, so that without recurrence both give the same bits forward.
+The reference is `snnrepro.surrogate.layers._lif_loop`. Both loops walk over time in blocks of samples. Input spikes come as events, and
+an event costs one row of weights; recurrent spikes alike. What happened is kept as rows of `(rows, batch, neurons)` arrays: row r
+is the state after r steps (`lag` 1) or after r + 1 steps (`lag` 0). An array that nobody asked for has two rows, used in turn.
+
+Memory for training: S and U, each (time, batch, neurons); I, the adaptation and the refractory mask only where they are needed.
+An array of size 0 stands for "absent".
 """
 
 import math
+from typing import NamedTuple
 
 import numpy as np
 import torch
 from numba import njit
 from torch import Tensor
 
-from snnrepro import neurons
-from snnrepro.neurons import LIF
+from snnrepro.errors import UserError
+from snnrepro.kernels.events import compiled, find, finite, list_nonzero
+from snnrepro.kernels.parallel import in_parallel, threads
+from snnrepro.neurons import LIF, MULTI_GAUSSIAN, RESETS
 
-RESETS = ("subtract", "multiply", "zero", "none")
-SURROGATES = ("step", "fast_sigmoid", "asymptotic", "piecewise_linear", "exponential", "sigmoid", "constant")
-_compiled = njit(cache=True, error_model="numpy")
+SURROGATES = (
+    "step",
+    "fast_sigmoid",
+    "asymptotic",
+    "piecewise_linear",
+    "exponential",
+    "sigmoid",
+    "constant",
+    "gaussian",
+    "multi_gaussian",
+)
+SUBTRACT, MULTIPLY, ZERO, NONE, SUBTRACT_ADAPTED = range(len(RESETS))
+HEIGHT, WIDTH = MULTI_GAUSSIAN
+CELLS = 4096  # neurons times samples that go through time together: their state stays in the cache, and rows are long
+SPARSE = 0.4  # up to this density a dense input is taken apart into events; above, it is multiplied
 
-
-@_compiled
-def _next_membrane(u, i, s, beta, gain, threshold, reset, refractory, r, out):
-    """Potential after a step, `out`, from potential u, current i and spikes s; r counts refractory steps. All (n,)."""
-    for n in range(u.size):
-        leaked = beta[n] * u[n]
-        driven = gain[n] * i[n]
-        if reset == 0:
-            out[n] = leaked + driven - threshold * s[n]
-        elif reset == 1:
-            out[n] = (leaked + driven) * (1 - s[n])
-        elif reset == 2:
-            out[n] = leaked * (1 - s[n]) + driven
-        else:
-            out[n] = leaked + driven
-    if refractory > 1:
-        for n in range(u.size):
-            r[n] = refractory - 1 if s[n] > 0 else max(r[n] - 1, 0)
-            if r[n] > 0:
-                out[n] = 0
+_contracted = njit(cache=True, error_model="numpy", nogil=True, fastmath={"contract"})
 
 
-@_compiled
-def _forward(drive, v, alpha, beta, gain, threshold, reset, old, refractory, spikes, potentials, currents, held):
-    """Fill spikes, potentials, currents (time, batch, n) and, where refractory, held (1 while the membrane is clamped)."""
-    steps, batch, size = drive.shape
-    u, i, s = np.zeros(size, drive.dtype), np.zeros(size, drive.dtype), np.zeros(size, drive.dtype)
-    new_u, sent, r = np.zeros(size, drive.dtype), np.zeros(size, drive.dtype), np.zeros(size, np.int64)
-    for b in range(batch):
-        u[:], i[:], s[:], r[:] = 0, 0, 0, 0
-        for t in range(steps):
-            if old:
+# Rows -----------------------------------------------------------------------------------------------------------------------
+
+
+@compiled
+def _gather(starts, units, values, first, w, out):
+    """out += the weight rows of the events of the cells first, first + 1, ..., each times its value (1 where there are none).
+
+    starts, units, values: events; w (units, n); out (cells * n,).
+    """
+    size = w.shape[1]
+    for c in range(out.size // size):
+        at, k, end = c * size, starts[first + c], starts[first + c + 1]
+        if values.size:
+            while k < end:
                 for n in range(size):
-                    s[n] = u[n] > threshold
-                    spikes[t, b, n], potentials[t, b, n], currents[t, b, n] = s[n], u[n], i[n]
-            sent[:] = 0
-            for j in range(v.shape[0]):
-                if s[j] > 0:
-                    for n in range(size):
-                        sent[n] += v[j, n]
-            if old:
-                _next_membrane(u, i, s, beta, gain, threshold, reset, refractory, r, new_u)
+                    out[at + n] += values[k] * w[units[k], n]
+                k += 1
+            continue
+        while k + 8 <= end:
+            a, b, c_, d = w[units[k]], w[units[k + 1]], w[units[k + 2]], w[units[k + 3]]
+            e, f, g, h = w[units[k + 4]], w[units[k + 5]], w[units[k + 6]], w[units[k + 7]]
             for n in range(size):
-                i[n] = alpha[n] * i[n] + drive[t, b, n] + sent[n]
-            if not old:
-                _next_membrane(u, i, s, beta, gain, threshold, reset, refractory, r, new_u)
-            if refractory > 1:
-                for n in range(size):
-                    held[t, b, n] = r[n] > 0
-            u[:] = new_u
-            if not old:
-                for n in range(size):
-                    s[n] = u[n] > threshold
-                    spikes[t, b, n], potentials[t, b, n], currents[t, b, n] = s[n], u[n], i[n]
+                out[at + n] += ((a[n] + b[n]) + (c_[n] + d[n])) + ((e[n] + f[n]) + (g[n] + h[n]))
+            k += 8
+        while k < end:
+            a = w[units[k]]
+            for n in range(size):
+                out[at + n] += a[n]
+            k += 1
 
 
-@_compiled
-def _surrogate(kind, slope, u, threshold, out):
-    """Surrogate derivative h(u - threshold) of a row; `kind` indexes SURROGATES."""
-    for n in range(u.size):
-        x = u[n] - threshold
-        if kind == 0:
-            out[n] = 0
-        elif kind == 1:
-            out[n] = 1 / (1 + slope * abs(x)) ** 2
-        elif kind == 2:
-            out[n] = slope / (1 + slope * abs(x)) ** 2
-        elif kind == 3:
-            out[n] = max(0, 1 - slope * abs(x))
-        elif kind == 4:
-            out[n] = math.exp(-slope * abs(x))
-        elif kind == 5:
-            sigma = 1 / (1 + math.exp(-slope * x))
-            out[n] = sigma * (1 - sigma)
+@compiled
+def _scatter(starts, units, values, first, g, out):
+    """out[unit] += value * g of the cell, for every event: the adjoint of `_gather`."""
+    size = out.shape[1]
+    for c in range(g.size // size):
+        at = c * size
+        for k in range(starts[first + c], starts[first + c + 1]):
+            unit = units[k]
+            if values.size:
+                for n in range(size):
+                    out[unit, n] += values[k] * g[at + n]
+            else:
+                for n in range(size):
+                    out[unit, n] += g[at + n]
+
+
+@compiled
+def _list_spikes(s, starts, units, pairs):
+    """Events of the spikes s (samples * n,), a cell a sample; `units` has one place to spare."""
+    place, size = 0, s.size // (starts.size - 1)
+    for c in range(starts.size - 1):
+        place = list_nonzero(s[c * size : (c + 1) * size], units, place, pairs)
+        starts[c + 1] = place
+
+
+@compiled
+def _membrane(u, i, s, a, beta, gain, strength, threshold, reset, out):
+    """Potential after a step, from potential u and spikes s before it, the current i and the adaptation a (see `LIF.reset`)."""
+    one = out.dtype.type(1)
+    if reset == SUBTRACT:
+        for n in range(out.size):
+            out[n] = beta[n] * u[n] + gain[n] * i[n] - threshold * s[n]
+    elif reset == MULTIPLY:
+        for n in range(out.size):
+            out[n] = (beta[n] * u[n] + gain[n] * i[n]) * (one - s[n])
+    elif reset == ZERO:
+        for n in range(out.size):
+            out[n] = beta[n] * u[n] * (one - s[n]) + gain[n] * i[n]
+    elif reset == NONE:
+        for n in range(out.size):
+            out[n] = beta[n] * u[n] + gain[n] * i[n]
+    else:
+        for n in range(out.size):
+            out[n] = beta[n] * u[n] + gain[n] * i[n] - (threshold + strength[n] * a[n]) * s[n]
+
+
+@compiled
+def _spike(u, a, strength, threshold, out):
+    """Spikes where the potential is above the threshold, adapted or not."""
+    zero, one = out.dtype.type(0), out.dtype.type(1)
+    if a.size:
+        for n in range(out.size):
+            out[n] = one if u[n] > threshold + strength[n] * a[n] else zero
+    else:
+        for n in range(out.size):
+            out[n] = one if u[n] > threshold else zero
+
+
+@_contracted
+def _exp(x, out):
+    """exp(x) of a row of x <= 0. In float32 by a polynomial p(x / 16)^16, which runs on vectors as math.exp does not."""
+    if x.itemsize == 8:
+        for n in range(x.size):
+            out[n] = math.exp(x[n])
+        return
+    c = x.dtype.type
+    least = c(-20)  # below, it is 0
+    for n in range(x.size):
+        y = max(x[n], least) * c(1 / 16)
+        p = c(1 / 362880)
+        p = p * y + c(1 / 40320)
+        p = p * y + c(1 / 5040)
+        p = p * y + c(1 / 720)
+        p = p * y + c(1 / 120)
+        p = p * y + c(1 / 24)
+        p = p * y + c(1 / 6)
+        p = p * y + c(1 / 2)
+        p = p * y + c(1)
+        p = p * y + c(1)
+        p *= p
+        p *= p
+        p *= p
+        p *= p
+        out[n] = p if x[n] > least else c(0)
+
+
+@compiled
+def _add_gaussian(x, slope, centre, factor, e, f, out):
+    """out += factor times the density of a normal distribution of standard deviation 1 / slope around `centre`."""
+    c = out.dtype.type
+    peak = factor * slope * c(1 / math.sqrt(2 * math.pi))
+    for n in range(out.size):
+        y = (x[n] - centre) * slope
+        e[n] = c(-0.5) * y * y
+    _exp(e, f)
+    for n in range(out.size):
+        out[n] += peak * f[n]
+
+
+@compiled
+def _surrogate(kind, slope, scale, u, a, strength, threshold, work, out):
+    """Surrogate derivative of a row, `snnrepro.surrogate.derivatives`; `kind` indexes SURROGATES; `work` (3, n) is work space."""
+    c = out.dtype.type
+    one = c(1)
+    x, e, f = work[0], work[1], work[2]
+    for n in range(out.size):
+        x[n] = u[n] - threshold
+    if a.size:
+        for n in range(out.size):
+            x[n] -= strength[n] * a[n]
+    if kind == 0:
+        out[:] = c(0)
+    elif kind == 1 or kind == 2:
+        peak = scale if kind == 1 else scale * slope
+        for n in range(out.size):
+            y = one + slope * abs(x[n])
+            out[n] = peak / (y * y)
+    elif kind == 3:
+        for n in range(out.size):
+            out[n] = scale * max(c(0), one - slope * abs(x[n]))
+    elif kind == 4 or kind == 5:
+        for n in range(out.size):
+            e[n] = -slope * abs(x[n])
+        _exp(e, f)
+        if kind == 4:
+            for n in range(out.size):
+                out[n] = scale * f[n]
+        else:  # s (1 - s) with s = 1 / (1 + exp(-x)) is f / (1 + f)^2 with f = exp(-|x|)
+            for n in range(out.size):
+                y = one + f[n]
+                out[n] = scale * f[n] / (y * y)
+    elif kind == 6:
+        out[:] = scale
+    else:
+        out[:] = c(0)
+        if kind == 7:
+            _add_gaussian(x, slope, c(0), scale, e, f, out)
         else:
-            out[n] = 1
+            wide, sigma = slope / c(WIDTH), one / slope
+            _add_gaussian(x, slope, c(0), scale * c(1 + HEIGHT), e, f, out)
+            _add_gaussian(x, wide, sigma, -scale * c(HEIGHT), e, f, out)
+            _add_gaussian(x, wide, -sigma, -scale * c(HEIGHT), e, f, out)
 
 
-@_compiled
-def _backward_row(g_u, u, i, s, g_held, beta, gain, threshold, reset, reset_gradient, to_u, to_i, to_s):
-    """Adjoint of `_next_membrane`: gradients of u, i and s from the gradient g_u of the potential after the step."""
-    for n in range(u.size):
-        g = g_u[n] * g_held[n]
-        stays_u = 1 - s[n] if reset == 1 or reset == 2 else 1 + 0 * s[n]
-        stays_i = 1 - s[n] if reset == 1 else 1 + 0 * s[n]
-        to_u[n] = g * beta[n] * stays_u
-        to_i[n] = g * gain[n] * stays_i
-        to_s[n] = 0
-        if reset_gradient:
-            if reset == 0:
-                to_s[n] = -g * threshold
-            elif reset == 1:
-                to_s[n] = -g * (beta[n] * u[n] + gain[n] * i[n])
-            elif reset == 2:
-                to_s[n] = -g * beta[n] * u[n]
+@compiled
+def _reset_adjoint(g, u, i, s, a, beta, gain, strength, threshold, reset, through, g_s, g_a, g_i):
+    """Adjoint of `_membrane`: from the gradient g of the potential after the step, those of s, a and i; g becomes that of beta * u.
+
+    Arguments as in `_membrane`. Without `through` the reset counts as a constant factor of the spikes.
+    """
+    one = g.dtype.type(1)
+    if through:
+        if reset == SUBTRACT:
+            for n in range(g.size):
+                g_s[n] = -threshold * g[n]
+        elif reset == MULTIPLY:
+            for n in range(g.size):
+                g_s[n] = -(beta[n] * u[n] + gain[n] * i[n]) * g[n]
+        elif reset == ZERO:
+            for n in range(g.size):
+                g_s[n] = -beta[n] * u[n] * g[n]
+        elif reset == SUBTRACT_ADAPTED:
+            for n in range(g.size):
+                g_s[n] = -(threshold + strength[n] * a[n]) * g[n]
+        else:
+            g_s[:] = g.dtype.type(0)
+    else:
+        g_s[:] = g.dtype.type(0)
+    if reset == SUBTRACT_ADAPTED:
+        for n in range(g.size):
+            g_a[n] -= strength[n] * s[n] * g[n]
+    if reset == MULTIPLY:
+        for n in range(g.size):
+            g[n] *= one - s[n]
+    for n in range(g.size):
+        g_i[n] = gain[n] * g[n]
+    if reset == ZERO:
+        for n in range(g.size):
+            g[n] *= one - s[n]
 
 
-@_compiled
-def _backward(
-    g_spikes, g_potentials, g_currents, v, alpha, beta, gain, threshold, reset, old, refractory, kind, slope,
-    reset_gradient, recurrent_gradient, spikes, potentials, currents, held, g_drive,
+@compiled
+def _add_constants(out, g_u, g_i, g_a, to_i, gain, u, i, used, a, s, adaptive):
+    """Add one step's gradients of alpha, beta, gain, rho and jump, from those after the step and the state before it."""
+    for n in range(g_u.size):
+        out[0, n] += g_i[n] * i[n]
+    for n in range(g_u.size):
+        out[1, n] += g_u[n] * u[n]
+    for n in range(g_u.size):
+        out[2, n] += to_i[n] / gain[n] * used[n]
+    if adaptive:
+        for n in range(g_u.size):
+            out[3, n] += g_a[n] * a[n]
+        for n in range(g_u.size):
+            out[4, n] += g_a[n] * s[n]
+
+
+@compiled
+def _add_product(a, b, out):
+    """out += a * b."""
+    for n in range(out.size):
+        out[n] += a[n] * b[n]
+
+
+@compiled
+def _add(a, out):
+    """out += a."""
+    for n in range(out.size):
+        out[n] += a[n]
+
+
+@_contracted
+def _product(g, v_t, out):
+    """out = g @ v_t, eight rows and four terms at a time; g and out have a multiple of eight rows. BLAS would bring its own threads."""
+    out[:] = out.dtype.type(0)
+    terms, size = v_t.shape
+    for r in range(0, len(g), 8):
+        k = 0
+        while k + 4 <= terms:
+            a0, a1, a2, a3 = g[r, k], g[r, k + 1], g[r, k + 2], g[r, k + 3]
+            b0, b1, b2, b3 = g[r + 1, k], g[r + 1, k + 1], g[r + 1, k + 2], g[r + 1, k + 3]
+            c0, c1, c2, c3 = g[r + 2, k], g[r + 2, k + 1], g[r + 2, k + 2], g[r + 2, k + 3]
+            d0, d1, d2, d3 = g[r + 3, k], g[r + 3, k + 1], g[r + 3, k + 2], g[r + 3, k + 3]
+            e0, e1, e2, e3 = g[r + 4, k], g[r + 4, k + 1], g[r + 4, k + 2], g[r + 4, k + 3]
+            f0, f1, f2, f3 = g[r + 5, k], g[r + 5, k + 1], g[r + 5, k + 2], g[r + 5, k + 3]
+            g0, g1, g2, g3 = g[r + 6, k], g[r + 6, k + 1], g[r + 6, k + 2], g[r + 6, k + 3]
+            h0, h1, h2, h3 = g[r + 7, k], g[r + 7, k + 1], g[r + 7, k + 2], g[r + 7, k + 3]
+            for j in range(size):
+                v0, v1, v2, v3 = v_t[k, j], v_t[k + 1, j], v_t[k + 2, j], v_t[k + 3, j]
+                o0 = out[r, j] + a0 * v0 + a1 * v1 + a2 * v2 + a3 * v3
+                o1 = out[r + 1, j] + b0 * v0 + b1 * v1 + b2 * v2 + b3 * v3
+                o2 = out[r + 2, j] + c0 * v0 + c1 * v1 + c2 * v2 + c3 * v3
+                o3 = out[r + 3, j] + d0 * v0 + d1 * v1 + d2 * v2 + d3 * v3
+                o4 = out[r + 4, j] + e0 * v0 + e1 * v1 + e2 * v2 + e3 * v3
+                o5 = out[r + 5, j] + f0 * v0 + f1 * v1 + f2 * v2 + f3 * v3
+                o6 = out[r + 6, j] + g0 * v0 + g1 * v1 + g2 * v2 + g3 * v3
+                o7 = out[r + 7, j] + h0 * v0 + h1 * v1 + h2 * v2 + h3 * v3
+                out[r, j], out[r + 1, j], out[r + 2, j], out[r + 3, j] = o0, o1, o2, o3
+                out[r + 4, j], out[r + 5, j], out[r + 6, j], out[r + 7, j] = o4, o5, o6, o7
+            k += 4
+        for last in range(k, terms):
+            for row in range(r, r + 8):
+                for j in range(size):
+                    out[row, j] += g[row, last] * v_t[last, j]
+
+
+# Loops ----------------------------------------------------------------------------------------------------------------------
+
+
+@compiled
+def _forward(
+    low, high, block, starts, units, values, w, drive, v, alpha, beta, gain, rho, jump, strength,
+    threshold, reset, old, lag, refractory, mute, spikes, potentials, currents, adaptations, held,
 ):  # fmt: skip
-    """Fill g_drive (time, batch, n) from the gradients of the trace; a gradient array of size 1 stands for zeros."""
-    steps, batch, size = g_drive.shape
-    dtype = g_drive.dtype
-    g_u, g_i, g_s = np.zeros(size, dtype), np.zeros(size, dtype), np.zeros(size, dtype)
-    to_u, to_i, to_s = np.zeros(size, dtype), np.zeros(size, dtype), np.zeros(size, dtype)
-    h, free, silent, rest = np.zeros(size, dtype), np.ones(size, dtype), np.zeros(size, dtype), np.zeros(size, dtype)
-    for b in range(batch):
-        g_u[:], g_i[:], g_s[:] = 0, 0, 0
-        for t in range(steps - 1, -1, -1):
-            u, i, s = potentials[t, b], currents[t, b], spikes[t, b]
+    """Fill the rows (rows, batch * n) of the samples low .. high, `block` at a time.
+
+    Input: events, or `drive` (time, batch * n). Constants: (block * n,). Without spikes it is a readout.
+    """
+    size, dtype = w.shape[1], potentials.dtype
+    batch = potentials.shape[1] // size
+    spiking, adaptive = spikes.shape[1] > 0, adaptations.shape[1] > 0
+    rest, none, zero = np.zeros(block * size, dtype), np.zeros(0, dtype), dtype.type(0)
+    count = np.zeros(block * size if refractory > 1 else 0, np.int64)
+    sent_starts, sent, pairs = np.zeros(block + 1, np.int64), np.empty(block * size + 1, np.int32), np.empty(size + 1, np.int32)
+    for start in range(low, high, block):
+        end = min(start + block, high)
+        here = slice(start * size, end * size)
+        count[:] = 0
+        for row in range(len(spikes)):
+            u, i = potentials[row % len(potentials), here], currents[row % len(currents), here]
+            s = spikes[row, here] if spiking else rest
+            a = adaptations[row % len(adaptations), here] if adaptive else none
+            if row < lag:
+                u[:], i[:], s[:], a[:] = zero, zero, zero, zero
+                if held.size:
+                    held[row, here] = False
+                continue
+            u_before, i_before, s_before, a_before = rest, rest, rest, rest
+            if row > 0:
+                u_before = potentials[(row - 1) % len(potentials), here]
+                i_before = currents[(row - 1) % len(currents), here]
+                s_before = spikes[row - 1, here] if spiking else rest
+                a_before = adaptations[(row - 1) % len(adaptations), here] if adaptive else rest
+            if drive.size:
+                i[:] = drive[row - lag, here]
+            else:
+                i[:] = zero
+                _gather(starts, units, values, (row - lag) * batch + start, w, i)
+            _add_product(alpha, i_before, i)
+            if v.size and row > 0:
+                _list_spikes(s_before, sent_starts[: end - start + 1], sent, pairs)
+                _gather(sent_starts, sent, none, 0, v, i)
+            if adaptive:
+                for n in range(a.size):
+                    a[n] = rho[n] * a_before[n] + jump[n] * s_before[n]
+            _membrane(u_before, i_before if old else i, s_before, a, beta, gain, strength, threshold, reset, u)
             if refractory > 1:
-                for n in range(size):
-                    free[n] = 1 - held[t, b, n]
-            _surrogate(kind, slope, u, threshold, h)
-            if old:  # g_u, g_i: of the state after the step, made from u, i, s of this step
-                _backward_row(g_u, u, i, s, free, beta, gain, threshold, reset, reset_gradient, to_u, to_i, to_s)
-                for n in range(size):
-                    g_drive[t, b, n] = g_i[n]
-                if recurrent_gradient:
-                    for n in range(v.shape[0]):
-                        if g_i[n] != 0:
-                            for j in range(size):
-                                to_s[j] += v[j, n] * g_i[n]
-                for n in range(size):
-                    g_i[n] = alpha[n] * g_i[n] + to_i[n]
-                    g_u[n] = to_u[n]
-                    if g_currents.size > 1:
-                        g_i[n] += g_currents[t, b, n]
-                    if g_potentials.size > 1:
-                        g_u[n] += g_potentials[t, b, n]
-                    if g_spikes.size > 1:
-                        to_s[n] += g_spikes[t, b, n]
-                    g_u[n] += to_s[n] * h[n]
-            else:  # g_u, g_i, g_s: of u, i, s of this step, made from the step before
-                for n in range(size):
-                    if g_currents.size > 1:
-                        g_i[n] += g_currents[t, b, n]
-                    if g_potentials.size > 1:
-                        g_u[n] += g_potentials[t, b, n]
-                    if g_spikes.size > 1:
-                        g_s[n] += g_spikes[t, b, n]
-                    g_u[n] += g_s[n] * h[n]
-                u_before = potentials[t - 1, b] if t > 0 else rest
-                s_before = spikes[t - 1, b] if t > 0 else silent
-                _backward_row(
-                    g_u, u_before, i, s_before, free, beta, gain, threshold, reset, reset_gradient, to_u, to_i, to_s
-                )
-                for n in range(size):
-                    g_i[n] += to_i[n]
-                    g_drive[t, b, n] = g_i[n]
-                if recurrent_gradient:
-                    for n in range(v.shape[0]):
-                        if g_i[n] != 0:
-                            for j in range(size):
-                                to_s[j] += v[j, n] * g_i[n]
-                for n in range(size):
-                    g_i[n] = alpha[n] * g_i[n]
-                    g_u[n] = to_u[n]
-                    g_s[n] = to_s[n]
+                for n in range(u.size):
+                    count[n] = refractory - 1 if s_before[n] > 0 else max(count[n] - 1, 0)
+                    if count[n] > 0 and not mute:
+                        u[n] = zero
+            if spiking:
+                _spike(u, a, strength, threshold, s)
+            if refractory > 1:
+                for n in range(u.size):
+                    if count[n] > 0:
+                        s[n] = zero  # a clamped membrane is silent anyway
+                if held.size:
+                    for n in range(u.size):
+                        held[row, start * size + n] = count[n] > 0
 
 
-def _rows(x: Tensor, v: Tensor | None) -> np.ndarray:
-    """A `(time, batch, n)` tensor as an array; without recurrence as `(time, 1, batch * n)`, since long rows run faster."""
-    x = x.contiguous().numpy()
-    return x.reshape(len(x), 1, -1) if v is None else x
+@compiled
+def _backward(
+    low, high, block, g_spikes, g_potentials, g_currents, g_adaptations, starts, units, values, w_t, v_t, alpha, beta, gain, rho,
+    jump, strength, threshold, reset, old, lag, mute, kind, slope, scale, reset_through, recurrent_through,
+    spikes, potentials, currents, adaptations, held, g_x, g_w, g_v, g_drive, g_constants,
+):  # fmt: skip
+    """Add up the gradients of the samples low .. high: g_w (units, n), g_v (n, n) and g_constants (5, block * n) for alpha, beta,
+    gain, rho and jump; fill g_x (time, batch * units) and g_drive (time, batch * n). Each of the five, and each given gradient, may
+    be absent."""
+    size, dtype = len(v_t), potentials.dtype
+    batch, most = potentials.shape[1] // size, block * size
+    spiking, adaptive = spikes.shape[1] > 0, adaptations.shape[1] > 0
+    rest, none, zero = np.zeros(most, dtype), np.zeros(0, dtype), dtype.type(0)
+    state, work = np.zeros((7, most), dtype), np.zeros((3, most), dtype)
+    padded = -(-block // 8) * 8
+    sending, fed_back = np.zeros((padded, size), dtype), np.zeros((padded, size), dtype)
+    inputs = w_t.shape[1]
+    to_x = np.zeros((padded if g_x.size else 0, inputs), dtype)
+    sent_starts, sent, pairs = np.zeros(block + 1, np.int64), np.empty(most + 1, np.int32), np.empty(size + 1, np.int32)
+    for start in range(low, high, block):
+        end = min(start + block, high)
+        here, m = slice(start * size, end * size), (end - start) * size
+        state[:] = zero
+        g_u, g_i, g_s, g_a, h, to_i = state[0, :m], state[1, :m], state[2, :m], state[3, :m], state[4, :m], state[5, :m]
+        g_in = sending.reshape(padded * size)[:m]
+        for row in range(len(potentials) - 1, -1, -1):
+            u = potentials[row, here]
+            i = currents[row, here] if currents.size else rest
+            a = adaptations[row, here] if adaptive else none
+            if g_potentials.size:
+                _add(g_potentials[row, here], g_u)
+            if g_currents.size:
+                _add(g_currents[row, here], g_i)
+            if g_adaptations.size:
+                _add(g_adaptations[row, here], g_a)
+            if spiking:
+                if g_spikes.size:
+                    _add(g_spikes[row, here], g_s)
+                _surrogate(kind, slope, scale, u, a, strength, threshold, work, h)
+                if held.size and mute:
+                    for n in range(m):
+                        h[n] = zero if held[row, start * size + n] else h[n]
+                _add_product(h, g_s, g_u)
+                if adaptive:
+                    for n in range(m):
+                        g_a[n] -= strength[n] * h[n] * g_s[n]
+            if row < lag:
+                continue
+            u_before, i_before, s_before, a_before = rest, rest, rest, rest
+            if row > 0:
+                u_before = potentials[row - 1, here]
+                i_before = currents[row - 1, here] if currents.size else rest
+                s_before = spikes[row - 1, here] if spiking else rest
+                a_before = adaptations[row - 1, here] if adaptive else rest
+            if held.size and not mute:
+                for n in range(m):
+                    g_u[n] = zero if held[row, start * size + n] else g_u[n]
+            used = i_before if old else i
+            _reset_adjoint(
+                g_u, u_before, used, s_before, a, beta, gain, strength, threshold, reset, reset_through, g_s, g_a, to_i
+            )
+            if not old:
+                _add(to_i, g_i)
+            g_in[:] = g_i
+            if g_constants.size:
+                _add_constants(g_constants, g_u, g_in, g_a, to_i, gain, u_before, i_before, used, a_before, s_before, adaptive)
+            for n in range(m):
+                g_i[n] *= alpha[n]
+            if old:
+                _add(to_i, g_i)
+            for n in range(m):
+                g_u[n] *= beta[n]
+            if adaptive:
+                _add_product(jump, g_a, g_s)
+                for n in range(m):
+                    g_a[n] *= rho[n]
+            if g_x.size:
+                _product(sending, w_t, to_x)
+                g_x[row - lag, start * inputs : end * inputs] = to_x.reshape(padded * inputs)[: (end - start) * inputs]
+            if g_drive.size:
+                g_drive[row - lag, here] = g_in
+            if g_w.size:
+                _scatter(starts, units, values, (row - lag) * batch + start, g_in, g_w)
+            if row > 0 and g_v.size:
+                _list_spikes(s_before, sent_starts[: end - start + 1], sent, pairs)
+                _scatter(sent_starts, sent, none, 0, g_in, g_v)
+            if row > 0 and recurrent_through:
+                _product(sending, v_t, fed_back)
+                _add(fed_back.reshape(padded * size)[:m], g_s)
 
 
-def _per_row(constant: np.ndarray, neurons_: int, size: int, dtype: np.dtype) -> np.ndarray:
-    """A constant, or one a neuron, repeated over a row of `size` entries."""
-    return np.tile(np.broadcast_to(constant.astype(dtype), (neurons_,)), size // neurons_)
+# As a function of torch -----------------------------------------------------------------------------------------------------
+
+
+class Constants(NamedTuple):
+    """Factors of one step, one a neuron: tensors `(n,)` in the dtype of the layer (see `snnrepro.neurons`)."""
+
+    alpha: Tensor
+    beta: Tensor
+    gain: Tensor
+    rho: Tensor
+    jump: Tensor
+
+
+class Plan(NamedTuple):
+    """What a call of the layer is to do.
+
+    Attributes:
+        p: parameters, for everything that is no `Constants`.
+        strength: how much the adaptation raises the threshold `(n,)`, or None without adaptation.
+        rows: rows of the trace.
+        lag: 1 where the first row is the zero state, else 0.
+        silent: a readout: no spikes, no reset.
+        states: whether the caller wants U, I and the adaptation too.
+    """
+
+    p: LIF
+    strength: np.ndarray | None
+    rows: int
+    lag: int
+    silent: bool
+    states: bool
+
+
+class _Input(NamedTuple):
+    """Weighted input: events and weights, or `drive` (time, batch * n)."""
+
+    starts: np.ndarray
+    units: np.ndarray
+    values: np.ndarray
+    drive: np.ndarray
+
+
+def _shares(batch: int, size: int) -> tuple[int, int]:
+    """How many workers share the batch, and the samples that go through time together."""
+    workers = min(threads(), batch)
+    return workers, min(max(1, CELLS // size), -(-batch // workers))
+
+
+def _take_apart(x: Tensor, w: Tensor, workers: int) -> _Input:
+    """Dense input (time, batch, units) as events where it is sparse, else multiplied with the weights."""
+    cells = x.detach().contiguous().view(-1, x.shape[2])
+    found, nothing = find(cells.numpy(), SPARSE, workers), np.empty((0, 0), cells.numpy().dtype)
+    values = cells.numpy() if found is None else found[2]
+    if not finite(values):
+        raise UserError("lif: the input holds NaN or infinite values")
+    if found is not None:
+        return _Input(*found, nothing)
+    drive = (cells @ w.detach()).view(len(x), -1)
+    return _Input(np.zeros(0, np.int64), np.zeros(0, np.int32), nothing.reshape(0), drive.numpy())
 
 
 class _Lif(torch.autograd.Function):
-    """`_forward` and `_backward` as one differentiable function of the weighted input and the recurrent weights."""
+    """`_forward` and `_backward` as one differentiable function of the input, the weights and the constants."""
 
     @staticmethod
-    def forward(ctx, drive: Tensor, v: Tensor | None, p: LIF) -> tuple[Tensor, Tensor, Tensor]:
+    def forward(ctx, x, events, w, v, alpha, beta, gain, rho, jump, plan: Plan):
         ctx.set_materialize_grads(False)
-        x = _rows(drive.detach(), v)
-        size, dtype = x.shape[2], x.dtype
-        weights = np.zeros((0, size), dtype) if v is None else np.ascontiguousarray(v.detach().numpy())
-        alpha, beta, gain = (
-            _per_row(f(p), drive.shape[2], size, dtype) for f in (neurons.alpha, neurons.beta, neurons.gain)
-        )
-        spikes, potentials, currents = (np.empty_like(x) for _ in range(3))
-        held = np.zeros(x.shape if p.refractory > 1 else (1, 1, 1), np.uint8)
-        ctx.constants = (
-            alpha,
-            beta,
-            gain,
-            dtype.type(p.threshold),
-            RESETS.index(p.reset),
-            p.current == "old",
-            p.refractory,
-        )
-        _forward(x, weights, *ctx.constants, spikes, potentials, currents, held)
-        ctx.p, ctx.weights, ctx.held, ctx.recurrent = p, weights, held, v is not None
-        out = tuple(torch.from_numpy(a).view(drive.shape) for a in (spikes, potentials, currents))
-        ctx.save_for_backward(*out)
-        return out
+        p, batch = plan.p, x.shape[1] if events is None else events.shape[1]
+        weights = w.detach().contiguous().numpy()
+        size, dtype = weights.shape[1], weights.dtype
+        workers, block = _shares(batch, size)
+        given = _take_apart(x, w, workers) if events is None else _Input(*events.arrays(dtype), np.empty((0, 0), dtype))
+        strength = np.zeros(0, dtype) if plan.strength is None else np.tile(plan.strength.astype(dtype), block)
+        constants = [np.tile(c.detach().numpy(), block) for c in (alpha, beta, gain, rho, jump)]
+        recurrent = np.empty((0, size), dtype) if v is None else v.detach().contiguous().numpy()
+
+        training, adaptive, rows = any(ctx.needs_input_grad), plan.strength is not None, plan.rows
+        needs_currents = any(ctx.needs_input_grad[4:9]) or (p.reset == "multiply" and p.reset_gradient)
+        kept = rows if plan.states or training else min(2, rows)
+        currents_kept = rows if plan.states or (training and needs_currents) else min(2, rows)
+        cells = batch * size
+        spikes = np.empty((rows, 0 if plan.silent else cells), dtype)
+        potentials, currents = np.empty((kept, cells), dtype), np.empty((currents_kept, cells), dtype)
+        adaptations = np.empty((kept, cells if adaptive else 0), dtype)
+        held = np.empty((rows, cells) if training and p.refractory > 1 else (0, 0), np.bool_)
+        switches = (dtype.type(p.threshold), RESETS.index(p.reset), p.current == "old", plan.lag)
+        mute = p.refractory_kind == "mute"
+
+        def work(k: int, low: int, high: int) -> None:
+            _forward(
+                low, high, block, given.starts, given.units, given.values, weights, given.drive, recurrent, *constants, strength,
+                *switches, p.refractory, mute, spikes, potentials, currents, adaptations, held,
+            )  # fmt: skip
+
+        in_parallel(work, workers, batch)
+        out = [torch.from_numpy(a).view(len(a), batch, -1) if a.size else None for a in (spikes, potentials, currents, adaptations)]
+        if training:
+            ctx.save_for_backward(x, w, v, *out)
+            ctx.plan, ctx.given, ctx.block, ctx.workers, ctx.held = plan, given, block, workers, held
+            ctx.constants, ctx.strength, ctx.switches, ctx.mute = constants, strength, switches, mute
+        shown = (True, plan.states, plan.states and not plan.silent, plan.states)
+        return tuple(a if wanted else None for a, wanted in zip(out, shown, strict=True))
 
     @staticmethod
-    def backward(ctx, *grads: Tensor | None) -> tuple[Tensor, Tensor | None, None]:
-        p = ctx.p
-        trace = ctx.saved_tensors
-        v = trace[0] if ctx.recurrent else None
-        spikes, potentials, currents = (_rows(x.detach(), v) for x in trace)
-        empty = np.zeros((1, 1, 1), spikes.dtype)
-        given = [empty if g is None else _rows(g, v) for g in grads]
-        g_drive = np.empty_like(spikes)
-        kind = SURROGATES.index(p.surrogate.name)
-        slope = spikes.dtype.type(p.surrogate.slope)
-        through = p.recurrent_gradient and ctx.recurrent
-        _backward(
-            *given, ctx.weights, *ctx.constants, kind, slope,
-            p.reset_gradient, through, spikes, potentials, currents, ctx.held, g_drive,
-        )  # fmt: skip
-        g = torch.from_numpy(g_drive).view(trace[0].shape)
-        if not ctx.recurrent:
-            return g, None, None
-        # spikes of step n enter the current of step n + 1; `g` at n belongs to that current for "old", to the one of step n for "new"
-        sent, got = (trace[0], g) if p.current == "old" else (trace[0][:-1], g[1:])
-        return g, sent.flatten(0, 1).T @ got.flatten(0, 1), None
+    def backward(ctx, *grads):
+        x, w, v, *trace = ctx.saved_tensors
+        p, given, rows = ctx.plan.p, ctx.given, ctx.plan.rows
+        (_, batch, size), dtype = trace[1].shape, given.drive.dtype
+        flat = [np.empty((rows, 0), dtype) if a is None else a.numpy().reshape(len(a), -1) for a in trace]
+        if len(flat[2]) < rows:
+            flat[2] = np.empty((0, 0), dtype)
+        incoming = [np.empty((0, 0), dtype) if g is None else g.contiguous().numpy().reshape(rows, -1) for g in grads]
+        needs_x, _, needs_w, needs_v, *needs_constants = ctx.needs_input_grad[:9]
+        dense = given.drive.size > 0
+        steps = (len(given.starts) - 1) // batch if x is None else len(x)
+        workers, block = ctx.workers, ctx.block
+        g_w = np.zeros((workers, *(w.shape if needs_w and not dense else (0, size))), dtype)
+        g_v = np.zeros((workers, *(v.shape if needs_v else (0, 0))), dtype)
+        g_constants = np.zeros((workers, *((5, block * size) if any(needs_constants) else (0, 0))), dtype)
+        g_drive = np.zeros((steps, batch * size) if dense else (0, 0), dtype)
+        g_x = np.zeros((steps, batch * len(w)) if needs_x else (0, 0), dtype)
+        through = p.recurrent_gradient and v is not None
+        v_t = np.ascontiguousarray(v.detach().numpy().T) if through else np.zeros((size, size), dtype)
+        w_t = np.ascontiguousarray(w.detach().numpy().T) if needs_x else np.zeros((size, 0), dtype)
+
+        def work(k: int, low: int, high: int) -> None:
+            _backward(
+                low, high, block, *incoming, given.starts, given.units, given.values, w_t, v_t, *ctx.constants,
+                ctx.strength, *ctx.switches, ctx.mute, SURROGATES.index(p.surrogate.name), dtype.type(p.surrogate.slope),
+                dtype.type(p.surrogate.scale), p.reset_gradient, through, *flat, ctx.held, g_x, g_w[k], g_v[k], g_drive, g_constants[k],
+            )  # fmt: skip
+
+        in_parallel(work, workers, batch)
+        to_x = torch.from_numpy(g_x).view(x.shape) if needs_x else None
+        to_w = None
+        if needs_w:
+            to_w = x.flatten(0, 1).T @ torch.from_numpy(g_drive).view(-1, size) if dense else torch.from_numpy(g_w.sum(0))
+        to_v = torch.from_numpy(g_v.sum(0)) if needs_v else None
+        to_constants = [None] * 5
+        if any(needs_constants):
+            to_constants = list(torch.from_numpy(g_constants.sum(0).reshape(5, block, size).sum(1)))
+        return to_x, None, to_w, to_v, *to_constants, None
 
 
-def lif(drive: Tensor, v: Tensor | None, p: LIF) -> tuple[Tensor, Tensor, Tensor]:
-    """Spikes, potentials and currents `(time, batch, neurons)` of a LIF layer from its weighted input, as `surrogate.lif`."""
-    return _Lif.apply(drive, v, p)
+def lif(x: Tensor | None, events, w: Tensor, v: Tensor | None, constants: Constants, plan: Plan) -> tuple[Tensor | None, ...]:
+    """Spikes, potentials, currents and adaptations `(rows, batch, neurons)` of a layer, None where not asked for.
+
+    Args:
+        x: dense input `(time, batch, units)`, or None where `events` are given.
+        events: `snnrepro.surrogate.Events`, or None.
+        w: weights `(units, neurons)`.
+        v: recurrent weights `(neurons, neurons)`, row = sender, or None.
+        constants: factors of one step; their gradients are given where they require them.
+        plan: everything else.
+
+    Raises:
+        UserError: NaN or infinite values in a dense input.
+    """
+    return _Lif.apply(x, events, w, v, *constants, plan)

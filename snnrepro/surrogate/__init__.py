@@ -1,7 +1,7 @@
 """Spiking layers trained with surrogate gradients (Neftci, Mostafa & Zenke 2019; Zenke & Vogels 2021)."""
 
 from snnrepro.surrogate.derivatives import DERIVATIVES, derivative, spike
-from snnrepro.surrogate.layers import Events, Trace, events, lif, project, readout
+from snnrepro.surrogate.layers import Events, Trace, chosen_engine, events, lif, project, readout
 from snnrepro.surrogate.losses import (
     accuracy,
     classification_loss,
@@ -19,6 +19,7 @@ __all__ = [
     "Network",
     "Trace",
     "accuracy",
+    "chosen_engine",
     "classification_loss",
     "classify",
     "derivative",

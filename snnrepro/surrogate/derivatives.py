@@ -4,6 +4,7 @@ Neftci, Mostafa & Zenke (2019), figure 3, and Zenke & Vogels (2021), section 4.2
 (peak = slope) and `step` (no derivative) have peak 1 at the threshold.
 """
 
+import math
 from collections.abc import Callable
 from functools import partial
 
@@ -11,7 +12,7 @@ import torch
 from torch import Tensor
 
 from snnrepro.errors import UserError
-from snnrepro.neurons import Surrogate
+from snnrepro.neurons import MULTI_GAUSSIAN, Surrogate
 
 
 def step(x: Tensor, slope: float) -> Tensor:
@@ -50,20 +51,44 @@ def constant(x: Tensor, slope: float) -> Tensor:
     return torch.ones_like(x)
 
 
+def gaussian(x: Tensor, slope: float) -> Tensor:
+    """Normal density of standard deviation 1 / slope: Yin, Corradi & Bohte (2020)."""
+    return slope / math.sqrt(2 * math.pi) * torch.exp(-0.5 * (slope * x) ** 2)
+
+
+def multi_gaussian(x: Tensor, slope: float) -> Tensor:
+    """A narrow normal density less two wide ones beside it: Yin, Corradi & Bohte (2021). With N(x; m, d) the density of mean m and
+    standard deviation d, h = 0.15 and s = 6: (1 + h) N(x; 0, d) - h N(x; d, s d) - h N(x; -d, s d), d = 1 / slope."""
+    height, width = MULTI_GAUSSIAN
+    side = gaussian(x - 1 / slope, slope / width) + gaussian(x + 1 / slope, slope / width)
+    return (1 + height) * gaussian(x, slope) - height * side
+
+
 DERIVATIVES: dict[str, Callable[[Tensor, float], Tensor]] = {
-    f.__name__: f for f in (step, fast_sigmoid, asymptotic, piecewise_linear, exponential, sigmoid, constant)
+    f.__name__: f for f in (
+        step,
+        fast_sigmoid,
+        asymptotic,
+        piecewise_linear,
+        exponential,
+        sigmoid,
+        constant,
+        gaussian,
+        multi_gaussian,
+    )
 }
 
 
 def derivative(surrogate: Surrogate) -> Callable[[Tensor], Tensor]:
-    """The function x -> h(x) that a `Surrogate` names.
+    """The function x -> scale h(x) that a `Surrogate` names.
 
     Raises:
         UserError: no surrogate has that name.
     """
     if surrogate.name not in DERIVATIVES:
         raise UserError(f"unknown surrogate {surrogate.name!r}; known: {', '.join(DERIVATIVES)}")
-    return partial(DERIVATIVES[surrogate.name], slope=surrogate.slope)
+    h = partial(DERIVATIVES[surrogate.name], slope=surrogate.slope)
+    return h if surrogate.scale == 1.0 else lambda x: surrogate.scale * h(x)
 
 
 class _Spike(torch.autograd.Function):
