@@ -1,17 +1,15 @@
 """A process that holds one group of libraries with one number of threads and one allocator, and runs what it is asked to."""
 
-import ctypes
 import gc
 import importlib
-import os
 import time
 from multiprocessing.connection import Connection
+from pathlib import Path
 from typing import Any, NamedTuple
 
 from benchmarks.cases import CASES
 from benchmarks.tasks import Task, make
-
-M_MMAP_THRESHOLD, M_TRIM_THRESHOLD = -3, -1
+from snnrepro.memory import keep_freed_memory
 
 
 class Kind(NamedTuple):
@@ -30,15 +28,6 @@ def environment(kind: Kind) -> dict[str, str]:
         found["JAX_PLATFORMS"] = "cpu"
         found["XLA_FLAGS"] = "--xla_cpu_multi_thread_eigen=false" if kind.threads == 1 else ""
     return found
-
-
-def tune() -> bool:
-    """Let the C library keep freed memory instead of handing large blocks back to the system. False where it cannot."""
-    try:
-        mallopt = ctypes.CDLL(None).mallopt
-    except (OSError, AttributeError, TypeError):
-        return False
-    return bool(mallopt(M_MMAP_THRESHOLD, 1 << 30)) and bool(mallopt(M_TRIM_THRESHOLD, (1 << 31) - 1))
 
 
 def load(place: str) -> type:
@@ -86,7 +75,7 @@ class Worker:
 
 def serve(connection: Connection, kind: Kind) -> None:
     """Answer requests `(method, arguments)` with `(True, result)` or `(False, what went wrong)` until None comes."""
-    if kind.allocator == "tuned" and not tune():
+    if kind.allocator == "tuned" and not keep_freed_memory():
         connection.send((False, "this system has no mallopt"))
         return
     missing = {}
@@ -108,4 +97,4 @@ def serve(connection: Connection, kind: Kind) -> None:
         try:
             connection.send((True, getattr(worker, method)(*arguments)))
         except Exception as error:  # a library that fails is a line in the report, not the end of the run
-            connection.send((False, f"{type(error).__name__}: {error}".replace(os.getcwd(), ".").splitlines()[0]))
+            connection.send((False, f"{type(error).__name__}: {error}".replace(str(Path.cwd()), ".").splitlines()[0]))

@@ -13,7 +13,6 @@ import numpy as np
 
 from snnrepro.errors import UserError
 
-
 RESETS = ("subtract", "multiply", "zero", "none", "subtract_adapted")
 MULTI_GAUSSIAN = (0.15, 6.0)
 """Height and relative width of the two side lobes of the multi-Gaussian surrogate, Yin, Corradi & Bohte (2021)."""
@@ -21,7 +20,8 @@ MULTI_GAUSSIAN = (0.15, 6.0)
 
 class Surrogate(NamedTuple):
     """The function that stands in for the derivative of a spike: its name, its slope and a factor that multiplies it
-    (see `snnrepro.surrogate.derivatives`)."""
+    (see `snnrepro.surrogate.derivatives`).
+    """
 
     name: str = "fast_sigmoid"
     slope: float = 100.0

@@ -22,6 +22,7 @@ import threadpoolctl
 from snnrepro import files, ledger, paths, progress
 from snnrepro.errors import UserError
 from snnrepro.experiment import Experiment, Progress, Result, silent
+from snnrepro.memory import keep_freed_memory
 
 SCHEMA = 1
 PROFILES = ("quick", "paper")
@@ -350,6 +351,7 @@ def _seed(
         raise UserError(f"{citekey}/{key}: a process has other sources than those on disk here; {hint}")
     shared = checkpoint.parent.is_dir()
     report = _reporter(checkpoint.with_name(f"{seed}.progress")) if shared else silent
+    keep_freed_memory()
     start = time.process_time()
     try:
         with _one_thread():

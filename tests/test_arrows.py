@@ -19,6 +19,7 @@ MAY_IMPORT = {
     "files": {"errors"},
     "experiment": set(),
     "progress": set(),
+    "memory": set(),
     # Ground floor and methods. A method imports another only where it wraps its networks or uses its plain layers.
     "neurons": BASE,
     "costs": BASE,
@@ -32,7 +33,7 @@ MAY_IMPORT = {
     # Beside them. None imports a method; papers are looked up by name when a run asks for one.
     "ledger": BASE | {"experiment"},
     "figures": BASE,
-    "runner": BASE | {"experiment", "progress", "ledger"},
+    "runner": BASE | {"experiment", "progress", "ledger", "memory"},
     "check": BASE | {"experiment", "ledger", "runner"},
     "execute": BASE | {"figures", "progress", "ledger", "runner"},
     "skeleton": BASE,

@@ -74,5 +74,3 @@ class Products(TorchModel):
     def infer(self) -> Tensor:
         """Weighted input."""
         return self.rows @ self.w
-
-

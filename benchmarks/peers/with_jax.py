@@ -151,5 +151,3 @@ class Scan(JaxModel):
                 weights[f"tau_mem{k}"] = np.full(n, ADAPTIVE.tau_mem)
                 weights[f"tau_adapt{k}"] = np.full(n, ADAPTIVE.adaptation.tau)
         super().__init__(forward_adaptive if task.kind == "adaptive" else forward, weights, data, dtype)
-
-

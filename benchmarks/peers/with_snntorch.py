@@ -42,5 +42,3 @@ class Network(TorchModel):
             spikes.append(out[0])
             potentials.append(mem)
         return largest(torch.stack(potentials)), [torch.stack(spikes)]
-
-

@@ -334,7 +334,11 @@ def _forward(
     spiking, adaptive = spikes.shape[1] > 0, adaptations.shape[1] > 0
     rest, none, zero = np.zeros(block * size, dtype), np.zeros(0, dtype), dtype.type(0)
     count = np.zeros(block * size if refractory > 1 else 0, np.int64)
-    sent_starts, sent, pairs = np.zeros(block + 1, np.int64), np.empty(block * size + 1, np.int32), np.empty(size + 1, np.int32)
+    sent_starts, sent, pairs = (
+        np.zeros(block + 1, np.int64),
+        np.empty(block * size + 1, np.int32),
+        np.empty(size + 1, np.int32),
+    )
     for start in range(low, high, block):
         end = min(start + block, high)
         here = slice(start * size, end * size)
@@ -391,7 +395,8 @@ def _backward(
 ):  # fmt: skip
     """Add up the gradients of the samples low .. high: g_w (units, n), g_v (n, n) and g_constants (5, block * n) for alpha, beta,
     gain, rho and jump; fill g_x (time, batch * units) and g_drive (time, batch * n). Each of the five, and each given gradient, may
-    be absent."""
+    be absent.
+    """
     size, dtype = len(v_t), potentials.dtype
     batch, most = potentials.shape[1] // size, block * size
     spiking, adaptive = spikes.shape[1] > 0, adaptations.shape[1] > 0
@@ -448,7 +453,9 @@ def _backward(
                 _add(to_i, g_i)
             g_in[:] = g_i
             if g_constants.size:
-                _add_constants(g_constants, g_u, g_in, g_a, to_i, gain, u_before, i_before, used, a_before, s_before, adaptive)
+                _add_constants(
+                    g_constants, g_u, g_in, g_a, to_i, gain, u_before, i_before, used, a_before, s_before, adaptive
+                )
             for n in range(m):
                 g_i[n] *= alpha[n]
             if old:
@@ -569,7 +576,10 @@ class _Lif(torch.autograd.Function):
             )  # fmt: skip
 
         in_parallel(work, workers, batch)
-        out = [torch.from_numpy(a).view(len(a), batch, -1) if a.size else None for a in (spikes, potentials, currents, adaptations)]
+        out = [
+            torch.from_numpy(a).view(len(a), batch, -1) if a.size else None
+            for a in (spikes, potentials, currents, adaptations)
+        ]
         if training:
             ctx.save_for_backward(x, w, v, *out)
             ctx.plan, ctx.given, ctx.block, ctx.workers, ctx.held = plan, given, block, workers, held
@@ -610,7 +620,9 @@ class _Lif(torch.autograd.Function):
         to_x = torch.from_numpy(g_x).view(x.shape) if needs_x else None
         to_w = None
         if needs_w:
-            to_w = x.flatten(0, 1).T @ torch.from_numpy(g_drive).view(-1, size) if dense else torch.from_numpy(g_w.sum(0))
+            to_w = (
+                x.flatten(0, 1).T @ torch.from_numpy(g_drive).view(-1, size) if dense else torch.from_numpy(g_w.sum(0))
+            )
         to_v = torch.from_numpy(g_v.sum(0)) if needs_v else None
         to_constants = [None] * 5
         if any(needs_constants):
@@ -618,7 +630,9 @@ class _Lif(torch.autograd.Function):
         return to_x, None, to_w, to_v, *to_constants, None
 
 
-def lif(x: Tensor | None, events, w: Tensor, v: Tensor | None, constants: Constants, plan: Plan) -> tuple[Tensor | None, ...]:
+def lif(
+    x: Tensor | None, events, w: Tensor, v: Tensor | None, constants: Constants, plan: Plan
+) -> tuple[Tensor | None, ...]:
     """Spikes, potentials, currents and adaptations `(rows, batch, neurons)` of a layer, None where not asked for.
 
     Args:

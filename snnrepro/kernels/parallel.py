@@ -1,17 +1,15 @@
-"""Threads of the compiled loops, and the memory that they leave behind.
+"""Threads of the compiled loops.
 
 A loop shares a batch between threads; compiled code runs without the interpreter's lock. One thread is the default, so that the same
 seed gives the same bits on every machine: with more, partial sums are added in another order.
 """
 
-import ctypes
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 
 from snnrepro.errors import UserError
 
 _threads = 1
-M_MMAP_THRESHOLD, M_TRIM_THRESHOLD = -3, -1
 
 
 def use_threads(threads: int) -> None:
@@ -43,13 +41,3 @@ def in_parallel(work: Callable[[int, int, int], None], workers: int, size: int) 
         work(0, 0, edges[1])
         for done in others:
             done.result()
-
-
-def keep_freed_memory() -> bool:
-    """Let the C library keep freed memory instead of handing large blocks back to the system, which costs more than the arithmetic
-    that fills them. For the whole process; False where the system has no such setting."""
-    try:
-        mallopt = ctypes.CDLL(None).mallopt
-    except (OSError, AttributeError, TypeError):
-        return False
-    return bool(mallopt(M_MMAP_THRESHOLD, 1 << 30)) and bool(mallopt(M_TRIM_THRESHOLD, (1 << 31) - 1))

@@ -117,7 +117,7 @@ def _along_path(
     columns = []
     for position in at:
         w = (start + float(position) * (end - start)).requires_grad_()
-        score, _ = surrogate.classify(x, Network(w, output), p)
+        score, _ = surrogate.classify(x, Network((w,), output), p)
         loss = surrogate.classification_loss(score, label)
         (gradient,) = torch.autograd.grad(loss, w)
         columns.append((loss.item(), float((gradient * (end - start)).sum())))
@@ -130,15 +130,15 @@ def interpolation(config: Interpolation, seed: int, progress: Progress, checkpoi
     p = SPYTORCH._replace(surrogate=Surrogate("fast_sigmoid", config.slope))
     for draw in range(1, config.draws + 1):
         x, label, network = _small_problem(config, generator)
-        start = network.hidden.detach().clone()
-        optimiser = torch.optim.Adam(network, lr=config.learning_rate)
+        start = network.hidden[0].detach().clone()
+        optimiser = torch.optim.Adam(network.weights().values(), lr=config.learning_rate)
         losses = surrogate.train(network, [(x, label)] * config.updates, p, optimiser)
         progress(draw, config.draws, loss=losses[-1])
         if draw == 1:
             early = {"first_loss": losses[0], "tenth_loss": losses[9]}
         if losses[-1] < config.learned_below:
             break
-    end, output = network.hidden.detach(), network.output.detach()
+    end, output = network.hidden[0].detach(), network.output.detach()
     at = np.linspace(0.0, 1.0, config.points + 1)
     sweep = np.array(
         [_along_path(x, label, start, end, output, Surrogate("fast_sigmoid", k), at) for k in config.slopes]
@@ -267,9 +267,9 @@ def learning(config: Learning, seed: int, progress: Progress, checkpoint: Path |
         x = _dense_to_events((torch.rand(shape, generator=generator) < config.rate * SPYTORCH.dt).float())
         label = torch.randint(2, (config.patterns,), generator=generator)
         network = surrogate.initial_network((config.inputs, config.hidden, 2), WEIGHT_SCALE, generator)
-        start = network.hidden.detach().clone()
+        start = network.hidden[0].detach().clone()
         p = SPYTORCH._replace(surrogate=s)
-        optimiser = torch.optim.Adam(network, lr=config.learning_rate)
+        optimiser = torch.optim.Adam(network.weights().values(), lr=config.learning_rate)
         losses: list[float] = []
         while len(losses) < config.updates:
             losses += surrogate.train(network, [(x, label)] * min(50, config.updates - len(losses)), p, optimiser)
@@ -277,7 +277,7 @@ def learning(config: Learning, seed: int, progress: Progress, checkpoint: Path |
         score, _ = surrogate.classify(x, network, p)
         metrics[f"loss_{name}"] = surrogate.classification_loss(score, label).item()
         metrics[f"accuracy_{name}"] = surrogate.accuracy(score, label)
-        metrics[f"hidden_change_{name}"] = float((network.hidden - start).detach().abs().max())
+        metrics[f"hidden_change_{name}"] = float((network.hidden[0] - start).detach().abs().max())
         arrays[f"loss_{name}"] = np.array(losses)
         early[f"loss_{name}_20"] = losses[19]
     metrics["loss_gap"] = metrics["loss_true"] - metrics["loss_surrogate"]
@@ -339,7 +339,7 @@ def _train_variant(
     network = surrogate.initial_network(
         (x.shape[1], config.hidden, 10), variant.weight_scale, torch.Generator().manual_seed(seed)
     )
-    optimiser = getattr(torch.optim, variant.optimiser)(network, lr=config.learning_rate)
+    optimiser = getattr(torch.optim, variant.optimiser)(network.weights().values(), lr=config.learning_rate)
     curve: list[float] = []
     early = np.nan
     if checkpoint is not None and checkpoint.exists():

@@ -11,7 +11,16 @@ from snnrepro.surrogate.losses import (
     spytorch_penalty,
     upper_bound,
 )
-from snnrepro.surrogate.training import Network, classify, evaluate, initial_network, pack, train, unpack
+from snnrepro.surrogate.training import (
+    Network,
+    classify,
+    evaluate,
+    initial_network,
+    pack,
+    train,
+    uniform_network,
+    unpack,
+)
 
 __all__ = [
     "DERIVATIVES",
@@ -36,6 +45,7 @@ __all__ = [
     "spike",
     "spytorch_penalty",
     "train",
+    "uniform_network",
     "unpack",
     "upper_bound",
 ]

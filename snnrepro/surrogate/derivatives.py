@@ -58,14 +58,16 @@ def gaussian(x: Tensor, slope: float) -> Tensor:
 
 def multi_gaussian(x: Tensor, slope: float) -> Tensor:
     """A narrow normal density less two wide ones beside it: Yin, Corradi & Bohte (2021). With N(x; m, d) the density of mean m and
-    standard deviation d, h = 0.15 and s = 6: (1 + h) N(x; 0, d) - h N(x; d, s d) - h N(x; -d, s d), d = 1 / slope."""
+    standard deviation d, h = 0.15 and s = 6: (1 + h) N(x; 0, d) - h N(x; d, s d) - h N(x; -d, s d), d = 1 / slope.
+    """
     height, width = MULTI_GAUSSIAN
     side = gaussian(x - 1 / slope, slope / width) + gaussian(x + 1 / slope, slope / width)
     return (1 + height) * gaussian(x, slope) - height * side
 
 
 DERIVATIVES: dict[str, Callable[[Tensor, float], Tensor]] = {
-    f.__name__: f for f in (
+    f.__name__: f
+    for f in (
         step,
         fast_sigmoid,
         asymptotic,

@@ -49,7 +49,9 @@ def events(time: Tensor, batch: Tensor, unit: Tensor, shape: tuple[int, int, int
     """
     lists = [torch.as_tensor(index).numpy().astype(np.int64, copy=False) for index in (time, batch, unit)]
     if len({index.shape for index in lists}) > 1 or lists[0].ndim != 1:
-        raise UserError(f"events: the lists have shapes {', '.join(str(index.shape) for index in lists)}; give equal lengths")
+        raise UserError(
+            f"events: the lists have shapes {', '.join(str(index.shape) for index in lists)}; give equal lengths"
+        )
     for name, index, size in zip(("time", "batch", "unit"), lists, shape, strict=True):
         if index.size and not 0 <= index.min() <= index.max() < size:
             raise UserError(f"events: {name} {index.min()} .. {index.max()} lies outside 0 .. {size - 1}")
@@ -97,7 +99,9 @@ def chosen_engine(x: Tensor | Events, w: Tensor, engine: Engine = "auto") -> str
     covered = w.device.type == "cpu" and w.dtype in (torch.float32, torch.float64)
     covered = covered and (isinstance(x, Events) or (x.device == w.device and x.dtype == w.dtype))
     if engine == "fast" and not covered:
-        raise UserError(f"lif: engine 'fast' takes float32 or float64 on the CPU, input like weights; found {w.dtype} on {w.device}")
+        raise UserError(
+            f"lif: engine 'fast' takes float32 or float64 on the CPU, input like weights; found {w.dtype} on {w.device}"
+        )
     if engine != "auto":
         return engine
     return "fast" if covered else "graph" if w.device.type == "cuda" else "reference"
@@ -195,7 +199,9 @@ def _run(x, w, v, p: LIF, engine: Engine, rows: int, lag: int, silent: bool, sta
     return None if silent else spikes, *((u, i, a if p.adaptation else None) if states else (None, None, None))
 
 
-def _lif_loop(drive: Tensor, v, p: LIF, c: Constants, strength, rows: int, lag: int, silent: bool, step) -> tuple[Tensor, ...]:
+def _lif_loop(
+    drive: Tensor, v, p: LIF, c: Constants, strength, rows: int, lag: int, silent: bool, step
+) -> tuple[Tensor, ...]:
     """The discrete LIF layer of Neftci, Mostafa & Zenke (2019), with the switches of `LIF`: S, U, I and the adaptation."""
     state = (torch.zeros_like(drive[0]),) * 5
     record = [state] * lag

@@ -1,4 +1,4 @@
-"""Classifiers with one spiking hidden layer, trained by backpropagation through time (the network of the SpyTorch tutorials)."""
+"""Classifiers of spiking hidden layers and a leaky readout, trained by backpropagation through time."""
 
 import itertools
 from collections.abc import Callable, Iterable
@@ -9,33 +9,67 @@ import torch
 from torch import Tensor
 
 from snnrepro.neurons import LIF
-from snnrepro.surrogate.layers import Events, Trace, lif, readout
+from snnrepro.surrogate.layers import Events, lif, readout
 from snnrepro.surrogate.losses import accuracy, classification_loss, max_over_time
 
 Batch = tuple[Tensor | Events, Tensor]
+Score = Callable[[Tensor], Tensor]
 
 
 class Network(NamedTuple):
-    """Weights of a network: inputs to hidden `(inputs, hidden)`, hidden to readout `(hidden, classes)`."""
+    """Weights of a network.
 
-    hidden: Tensor
+    Attributes:
+        hidden: to each hidden layer from the one before, the inputs first: `(units before, units)` each.
+        output: to the readout, `(units of the last hidden layer, classes)`.
+        recurrent: within each hidden layer `(units, units)`, row = sender; empty without recurrence.
+    """
+
+    hidden: tuple[Tensor, ...]
     output: Tensor
+    recurrent: tuple[Tensor, ...] = ()
+
+    def weights(self) -> dict[str, Tensor]:
+        """All weights by name."""
+        named = {f"hidden{k}": w for k, w in enumerate(self.hidden)} | {"output": self.output}
+        return named | {f"recurrent{k}": v for k, v in enumerate(self.recurrent)}
 
 
-def initial_network(sizes: tuple[int, int, int], scale: float, generator: torch.Generator) -> Network:
-    """Gaussian weights of standard deviation scale / sqrt(fan-in)."""
-    return Network(
-        *(
-            (torch.randn(n, m, generator=generator) * (scale / np.sqrt(n))).requires_grad_()
-            for n, m in itertools.pairwise(sizes)
-        )
+def initial_network(sizes: tuple[int, ...], scale: float, generator: torch.Generator) -> Network:
+    """Gaussian weights of standard deviation scale / sqrt(fan-in); `sizes` are inputs, hidden layers, classes."""
+    *hidden, output = (
+        (torch.randn(n, m, generator=generator) * (scale / np.sqrt(n))).requires_grad_()
+        for n, m in itertools.pairwise(sizes)
     )
+    return Network(tuple(hidden), output)
 
 
-def classify(x: Tensor | Events, network: Network, p: LIF) -> tuple[Tensor, Trace]:
-    """Class scores `(batch, classes)`, the largest readout potential over time, and the hidden layer's trace."""
-    hidden = lif(x, network.hidden, p)
-    return max_over_time(readout(hidden.spikes, network.output, p)), hidden
+def uniform_network(sizes: tuple[int, ...], recurrent: bool, generator: torch.Generator) -> Network:
+    """Weights uniform between -1 / sqrt(fan-in) and 1 / sqrt(fan-in), Zenke & Vogels (2021), section 4.2.3."""
+
+    def uniform(n: int, m: int) -> Tensor:
+        return ((2 * torch.rand(n, m, generator=generator) - 1) / np.sqrt(n)).requires_grad_()
+
+    *hidden, output = (uniform(n, m) for n, m in itertools.pairwise(sizes))
+    return Network(tuple(hidden), output, tuple(uniform(n, n) for n in sizes[1:-1]) if recurrent else ())
+
+
+def classify(
+    x: Tensor | Events, network: Network, p: LIF, last: LIF | None = None, score: Score = max_over_time
+) -> tuple[Tensor, list[Tensor]]:
+    """Class scores `(batch, classes)`, and the spikes `(time, batch, units)` of each hidden layer.
+
+    Args:
+        x: input spikes `(time, batch, inputs)`.
+        network: weights.
+        p: neurons of the hidden layers.
+        last: neurons of the readout; as `p` where it is None.
+        score: what is read from the readout's potential `(time + 1, batch, classes)`.
+    """
+    spikes = []
+    for w, v in itertools.zip_longest(network.hidden, network.recurrent):
+        spikes.append(lif(spikes[-1] if spikes else x, w, p, v, states=False).spikes)
+    return score(readout(spikes[-1], network.output, last or p)), spikes
 
 
 def train(
@@ -44,44 +78,48 @@ def train(
     p: LIF,
     optimiser: torch.optim.Optimizer,
     penalty: Callable[[Tensor], Tensor] | None = None,
+    last: LIF | None = None,
+    score: Score = max_over_time,
 ) -> list[float]:
-    """One update a batch, in place; returns the loss (without the penalty on hidden spikes) before each update."""
+    """One update a batch, in place; returns the loss (without the penalty on the spikes of each hidden layer) before each update."""
     losses = []
     for x, label in batches:
-        score, hidden = classify(x, network, p)
-        loss = classification_loss(score, label)
+        scores, spikes = classify(x, network, p, last, score)
+        loss = classification_loss(scores, label)
         losses.append(loss.item())
         if penalty is not None:
-            loss = loss + penalty(hidden.spikes)
+            loss = loss + sum(penalty(s) for s in spikes)
         optimiser.zero_grad()
         loss.backward()
         optimiser.step()
     return losses
 
 
-def evaluate(network: Network, batches: Iterable[Batch], p: LIF) -> tuple[float, float]:
+def evaluate(
+    network: Network, batches: Iterable[Batch], p: LIF, last: LIF | None = None, score: Score = max_over_time
+) -> tuple[float, float]:
     """Accuracy, and hidden spikes an input, averaged over all samples of the batches."""
-    samples = right = spikes = 0.0
+    samples = right = count = 0.0
     with torch.no_grad():
         for x, label in batches:
-            score, hidden = classify(x, network, p)
+            scores, spikes = classify(x, network, p, last, score)
             samples += len(label)
-            right += accuracy(score, label) * len(label)
-            spikes += hidden.spikes.sum().item()
-    return right / samples, spikes / samples
+            right += accuracy(scores, label) * len(label)
+            count += sum(s.sum().item() for s in spikes)
+    return right / samples, count / samples
 
 
 def pack(network: Network, optimiser: torch.optim.Optimizer) -> dict[str, np.ndarray]:
     """Weights and optimiser state as arrays, for a checkpoint."""
-    arrays = {f"weight/{name}": w.detach().numpy().copy() for name, w in network._asdict().items()}
-    for name, w in network._asdict().items():
+    arrays = {f"weight/{name}": w.detach().numpy().copy() for name, w in network.weights().items()}
+    for name, w in network.weights().items():
         arrays |= {f"state/{name}/{key}": value.numpy().copy() for key, value in optimiser.state[w].items()}
     return arrays
 
 
 def unpack(arrays: dict[str, np.ndarray], network: Network, optimiser: torch.optim.Optimizer) -> None:
     """Put what `pack` gave back into a network and its optimiser, in place."""
-    for name, w in network._asdict().items():
+    for name, w in network.weights().items():
         w.data.copy_(torch.from_numpy(arrays[f"weight/{name}"]))
         prefix = f"state/{name}/"
         optimiser.state[w] = {
