@@ -72,7 +72,7 @@ def test_neuron_and_variants_are_the_published_ones():
         5e-3,
         1e-3,
         1.0,
-        ("fast_sigmoid", 100.0),
+        ("fast_sigmoid", 100.0, 1.0),
     )
     assert (p.reset, p.reset_gradient, p.current, p.gain, p.refractory) == ("multiply", False, "old", "one", 0)
     scale = 7 * (1 - np.exp(-0.1))
@@ -226,7 +226,9 @@ def test_a_killed_seed_goes_on_where_it_stopped(tmp_path):
     whole = paper._train_variant(variant, config, images, 0, told, None)
     paper._train_variant(variant, dataclasses.replace(config, epochs=1), images, 0, told, checkpoint)
     resumed = paper._train_variant(variant, config, images, 0, told, checkpoint)
-    assert all(torch.equal(a, b) for a, b in zip(whole[0], resumed[0], strict=True))
+    assert all(
+        torch.equal(a, b) for a, b in zip(whole[0].weights().values(), resumed[0].weights().values(), strict=True)
+    )
     np.testing.assert_array_equal(whole[1], resumed[1])
 
 
