@@ -222,15 +222,14 @@ def randman(config: Randman, seed: int, progress: Progress, checkpoint: Path | N
     metrics["ann_formula"] = float(ann_control(split, (task.hidden,), (seed,))[0])
     metrics["spikes_a_unit"] = float(_as_events(times[2], task.steps).units.size / times[2].size)
     along = np.linspace(0, 1, config.points)[:, None]
-    for exponent in config.exponents:
-        rng = np.random.default_rng([seed, 2])
-        arrays[f"curve_{exponent:g}"] = embed(manifold(3, 1, exponent, "formula", rng), along)
     few = np.linspace(0, 1, config.rows)[:, None]
-    for k in range(3):
-        m = manifold(task.units, 1, task.smoothness, "formula", np.random.default_rng([seed, 3, k]))
+    for exponent in config.exponents:
+        m = manifold(3, 1, exponent, "formula", np.random.default_rng([seed, 2]))
+        arrays[f"curve_{exponent:g}"] = embed(m, along)
+        m = manifold(task.units, 1, exponent, "formula", np.random.default_rng([seed, 3]))
         f = embed(m, along)
         scaled = (embed(m, few) - f.min(0)) / (f.max(0) - f.min(0))
-        arrays[f"raster_{k}"] = task.active * np.clip(scaled, 0, 1)
+        arrays[f"raster_{exponent:g}"] = task.active * np.clip(scaled, 0, 1)
     return Result(metrics, arrays)
 
 
