@@ -5,6 +5,8 @@
 PYTHON ?= python3
 # An index to take torch from, e.g. the CPU builds for Linux (see the README). Empty: pip's own.
 TORCH_INDEX ?=
+# Options of the benchmarks, e.g. --quick.
+BENCH ?=
 
 SHELL := /bin/bash
 PY := .venv/bin/python
@@ -36,7 +38,7 @@ help:
 	@echo "make html        build the book from the committed notebooks, warnings are errors"
 	@echo "make test        style, unit tests, every chapter against its stored outputs, figure data"
 	@echo "make site        scan the built book for anything it would load from outside"
-	@echo "make bench       benchmarks against the peers"
+	@echo "make bench       the same work here and in other libraries (about 15 minutes; BENCH=--quick: a smoke run)"
 	@echo "make mutants     put each listed fault into a copy and report which test notices (mutants-ci: the fixed twenty)"
 	@echo "make clean       remove what was built; keeps .venv and the recorded seeds in .runs"
 	@echo "variables        PYTHON=$(PYTHON)  TORCH_INDEX=$(TORCH_INDEX)"
@@ -85,7 +87,8 @@ site: setup
 	$(call step,scan the built pages,$(PYTEST) tests/test_site.py)
 
 bench: fresh
-	$(call step,benchmarks,for script in benchmarks/bench_*.py; do echo $$script; $(PY) $$script || exit 1; done)
+	$(call step,benchmarks: the other libraries,$(PY) -m benchmarks.install)
+	$(call step,benchmarks,$(PY) -W ignore -m benchmarks $(BENCH))
 
 mutants: fresh
 	$(call step,mutants,$(PY) tests/mutants/run.py --jobs 2)

@@ -13,7 +13,7 @@ class Case(NamedTuple):
 
     Attributes:
         title: as shown.
-        group: cases of one group share worker processes: `torch`, `jax` or `brian2`.
+        group: cases of one group share worker processes: `ours`, `torch`, `jax` or `brian2`.
         package: to report a version of; None for our own.
         models: by kind of task, where the model is: `module:Class` in `benchmarks.peers`.
         twins: by kind of task, the neuron of ours whose spikes and gradients must be the same; a task that is missing has equations
@@ -33,21 +33,32 @@ def _both(model: str) -> dict[str, str]:
     return dict.fromkeys(("feedforward", "recurrent"), model)
 
 
+def _all(model: str) -> dict[str, str]:
+    return dict.fromkeys(("feedforward", "recurrent", "adaptive"), model)
+
+
 CASES = {
-    "events": Case("ours, input as events", "torch", None, _both("ours:Events"), {}, "the compiled kernel, one thread"),
+    "events": Case(
+        "ours, input as events",
+        "ours",
+        None,
+        _both("ours:Events"),
+        dict.fromkeys(("feedforward", "recurrent"), SPIKING),
+        "the compiled kernel with threads of its own, torch with one; the list of events is made once, as a data set would hold it",
+    ),
     "dense": Case(
         "ours, dense input",
-        "torch",
+        "ours",
         None,
-        _both("ours:Ours") | {"adaptive": "ours:Ours"},
+        _all("ours:Ours"),
         dict.fromkeys(("feedforward", "recurrent"), SPIKING) | {"adaptive": ADAPTIVE},
-        "the same kernel; zeros are skipped while it runs",
+        "the same kernel on the dense tensor that the other libraries get; finding the spikes in it is part of the time",
     ),
     "reference": Case(
         "ours, plain torch loop",
         "torch",
         None,
-        _both("ours:Reference") | {"adaptive": "ours:Reference"},
+        _all("ours:Reference"),
         dict.fromkeys(("feedforward", "recurrent"), SPIKING) | {"adaptive": ADAPTIVE},
         "the readable reference, under automatic differentiation",
     ),
@@ -55,9 +66,9 @@ CASES = {
         "JAX scan by hand",
         "jax",
         "jax",
-        _both("with_jax:Scan") | {"adaptive": "with_jax:Scan"},
+        _all("with_jax:Scan"),
         dict.fromkeys(("feedforward", "recurrent"), SPIKING) | {"adaptive": ADAPTIVE},
-        "lax.scan under jit, the product with the input outside the loop",
+        "a scan over time under jit, the product with the input outside the loop",
     ),
     "snntorch": Case(
         "snnTorch",
@@ -116,14 +127,23 @@ CASES = {
         "brian2",
         {"feedforward": "with_brian2:Network"},
         {"feedforward": CLEARED._replace(current="old")},
-        "C++ standalone, exact integration, inference only, the program's own time of its loop",
+        "C++ standalone, exact integration, inference only, one thread, one sample after another; the program's own time of its loop; the "
+        "readout's potential is computed and not kept",
     ),
     "products": Case(
         "matrix products alone, dense",
         "torch",
         None,
-        {"feedforward": "ours:Products"},
+        _all("ours:Products"),
         {},
-        "the weighted input and its weight gradient for the whole sequence at once, and nothing else",
+        "the products of the step and nothing else, for the whole sequence at once where the network allows it",
+    ),
+    "sparse_products": Case(
+        "matrix products alone, sparse input",
+        "torch",
+        None,
+        _both("ours:SparseProducts"),
+        {},
+        "the same, with the two products of the input by torch.sparse (CSR), whose matrices are made beforehand",
     ),
 }

@@ -86,6 +86,18 @@ class TorchModel:
         self.weights[name] = layer.weight
         return layer
 
+    def cast(self, layer: nn.Linear) -> nn.Module:
+        """The layer; in float64, for the check, behind a conversion, for libraries whose spikes are float32 whatever the potential is."""
+        return layer if self.dtype == torch.float32 else nn.Sequential(Double(), layer)
+
+
+class Double(nn.Module):
+    """Conversion to float64."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        """As `nn.Module.forward`."""
+        return x.double()
+
 
 def largest(u: Tensor) -> Tensor:
     """Class scores from readout potentials `(time, batch, classes)`: the largest over time, the zero state included."""

@@ -69,7 +69,7 @@ def make(task: Task) -> Data:
     inputs = task.sizes[0]
     shape = (task.steps, task.batch, inputs)
     if task.kind == "adaptive":
-        x, scales = random.random(shape, np.float32), (3.0, 3.0, 1.0)
+        x, scales = random.random(shape, np.float32), (8.0, 40.0, 1.0)
     else:
         x = (random.random(shape, np.float32) < task.density).astype(np.float32)
         scales = (0.6 * (0.05 / task.density) ** 0.5, 0.6)

@@ -24,8 +24,8 @@ from snnrepro.surrogate import Network, training
 SLOW = "SNNREPRO_SLOW" in os.environ
 SAME_EVERY_RUN = {"derandomize": True, "database": None, "deadline": None, "suppress_health_check": list(HealthCheck)}
 EXACT = 1e-12
-SINGLE = 5e-5  # found in 1500 cases: 1.3e-5
-CANCELS = 1e-2  # the adaptation's time constant: with gain `leak` a difference of sums; found: 1.3e-3
+SINGLE = 5e-4  # most cases 1e-6; where gradients grow along time, so do rounding errors: 1e-4 once in 5000 cases
+CANCELS = 1e-2  # of a time constant: a sum over steps that may nearly cancel; found: 1.3e-3, the reference's own error
 ROUNDED = 1.5e-6  # exp in single precision, of the peak: 16 times the rounding of its polynomial; found: 9.5e-7
 LONG = 10e-3
 
@@ -177,7 +177,7 @@ def assert_same(slow, fast, tolerance=EXACT):
             assert_close(a, b, tolerance, field)
     assert slow[1].keys() == fast[1].keys()
     for name in slow[1]:
-        loose = CANCELS if name == "tau" and tolerance == SINGLE else tolerance
+        loose = CANCELS if name.startswith("tau") and tolerance == SINGLE else tolerance
         assert_close(slow[1][name], fast[1][name], loose, f"gradient of {name}")
 
 

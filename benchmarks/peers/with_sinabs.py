@@ -28,7 +28,7 @@ class Network(TorchModel):
     def __init__(self, task: Task, data: Data, dtype: str):
         super().__init__(task, data, dtype)
         self.x = batch_first(self.x).contiguous()
-        self.first, self.last = self.linear(data, "w1"), self.linear(data, "w2")
+        self.first, self.last = self.linear(data, "w1"), self.cast(self.linear(data, "w2"))
         tau = {"tau_mem": SPIKING.tau_mem / SPIKING.dt, "tau_syn": SPIKING.tau_syn / SPIKING.dt, "norm_input": False}
         spiking = {
             "spike_fn": SingleSpike,
@@ -36,7 +36,7 @@ class Network(TorchModel):
             "surrogate_grad_fn": SingleExponential(grad_width=GRADIENT_WIDTH, grad_scale=GRADIENT_WIDTH),
         }
         if task.kind == "recurrent":
-            self.hidden = LIFRecurrent(**tau, **spiking, rec_connect=self.linear(data, "v1"))
+            self.hidden = LIFRecurrent(**tau, **spiking, rec_connect=self.cast(self.linear(data, "v1")))
         else:
             self.hidden = LIF(**tau, **spiking)
         self.readout = LIF(**tau, spike_fn=None)

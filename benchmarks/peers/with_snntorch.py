@@ -20,10 +20,10 @@ class Network(TorchModel):
         decay = {"alpha": torch.tensor(ALPHA, dtype=self.dtype), "beta": torch.tensor(BETA, dtype=self.dtype)}
         gradient = surrogate.fast_sigmoid(slope=SPIKING.surrogate.slope)
         self.recurrent = task.kind == "recurrent"
-        self.first, self.last = self.linear(data, "w1"), self.linear(data, "w2")
+        self.first, self.last = self.linear(data, "w1"), self.cast(self.linear(data, "w2"))
         if self.recurrent:
             self.hidden = snntorch.RSynaptic(**decay, linear_features=task.sizes[1], spike_grad=gradient)
-            self.hidden.recurrent = self.linear(data, "v1")
+            self.hidden.recurrent = self.cast(self.linear(data, "v1"))
         else:
             self.hidden = snntorch.Synaptic(**decay, spike_grad=gradient)
         self.readout = snntorch.Synaptic(**decay, reset_mechanism="none")

@@ -8,7 +8,7 @@ def link_pictures(app, pagename, templatename, context, doctree):
     if doctree is None or "<figure" not in context.get("body", ""):
         return
     body = BeautifulSoup(context["body"], "html.parser")
-    for picture in body.select(".cell_output figure > img"):
+    for picture in body.select(".cell_output figure > img, figure.snn-picture > img"):
         attributes = {"class": "snn-plain", "title": "Open the picture alone"}
         picture.wrap(body.new_tag("a", href=picture["src"], attrs=attributes))
     context["body"] = str(body)

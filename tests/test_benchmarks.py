@@ -1,0 +1,298 @@
+"""The benchmark: our own cases do the same, verdicts are computed, and what is committed is complete."""
+
+import copy
+import re
+import statistics
+import subprocess
+import sys
+from pathlib import Path
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+
+sys.path.append(str(Path(__file__).resolve().parents[1]))  # benchmarks is no part of the installed package
+
+from benchmarks import install, report, run, worker
+from benchmarks.cases import CASES
+from benchmarks.tasks import Task, make
+from snnrepro.errors import UserError
+
+ROOT = Path(__file__).resolve().parents[1]
+TINY = {
+    "feedforward": Task("feedforward", (30, 20, 5), 30, 4),
+    "recurrent": Task("recurrent", (30, 20, 5), 30, 4),
+    "adaptive": Task("adaptive", (1, 12, 12, 4), 30, 4, 1.0),
+}
+
+
+def outputs(case, kind, *p):
+    return worker.load(CASES[case].models[kind])(TINY[kind], make(TINY[kind]), "float64", *p).outputs(True)
+
+
+@pytest.mark.parametrize("kind", TINY)
+@pytest.mark.parametrize("case", ["events", "dense"])
+def test_our_cases_do_the_same(case, kind):
+    if kind in CASES[case].models:
+        found = report.compared(outputs("reference", kind), outputs(case, kind))
+        assert report.passed(found)
+        assert found["gradient"] < 1e-10
+        assert found["weights"] == sorted(outputs("reference", kind).gradients)
+
+
+@pytest.mark.parametrize("kind", ["feedforward", "recurrent"])
+def test_snntorch_does_the_same(kind):
+    twin = CASES["snntorch"].twins[kind]
+    assert report.passed(report.compared(outputs("dense", kind, twin), outputs("snntorch", kind)))
+
+
+def test_a_difference_is_seen():
+    ours = outputs("dense", "feedforward")
+    theirs = copy.deepcopy(ours)
+    theirs.spikes[0][3, 2, 1] ^= True
+    assert report.compared(ours, theirs)["different"] == 1
+    assert not report.passed(report.compared(ours, theirs))
+    theirs = copy.deepcopy(ours)
+    theirs.gradients["w1"][0, 0] += 1e-3 * np.abs(ours.gradients["w1"]).max()
+    assert not report.passed(report.compared(ours, theirs))
+
+
+@pytest.mark.parametrize("case", ["products", "sparse_products"])
+def test_the_limit_multiplies_the_same_matrices(case):
+    for kind in CASES[case].models:
+        task = TINY[kind]
+        data = make(task)
+        model = worker.load(CASES[case].models[kind])(task, data, "float64")
+        expected = data.x.reshape(-1, task.sizes[0]).astype(float) @ data.weights["w1"]
+        np.testing.assert_allclose((model.rows @ model.w["w1"]).numpy(), expected, rtol=1e-6)
+        back = model.sent_back[0].flatten(0, 1)
+        expected = data.x.reshape(-1, task.sizes[0]).astype(float).T @ back.numpy()
+        np.testing.assert_allclose((model.columns @ back).numpy(), expected, rtol=1e-6)
+        model.train()
+
+
+# Verdicts
+
+TIMES = {"events": 0.010, "dense": 0.020, "snntorch": 0.090, "jax": 0.040, "spyx": 0.025}
+
+
+def made_up(default=TIMES, tuned=TIMES):
+    times = [
+        {"task": "feedforward", "case": case, "phase": "train", "threads": 2, "allocator": allocator}
+        | {"wall": [0.5 * t, t, 9 * t], "cpu": [t]}
+        for allocator, by_case in (("default", default), ("tuned", tuned))
+        for case, t in by_case.items()
+    ]
+    return {"times": times, "tasks": {"feedforward": TINY["feedforward"]._asdict()}, "checks": [], "rates": {}}
+
+
+def verdicts(results):
+    return [one.verdict for one in report.outcomes(results)]
+
+
+def test_verdicts_are_ratios_of_medians():
+    first = report.outcomes(made_up())[0]
+    assert first.ratios == pytest.approx({"default": 9.0, "tuned": 9.0})
+    nothing = "not measured"
+    assert verdicts(made_up()) == ["reached", "not reached", nothing, "not reached", nothing, nothing, nothing]
+
+
+def test_the_fastest_of_several_counts():
+    one = report.outcomes(made_up())[3]
+    assert one.against == {"default": "spyx", "tuned": "spyx"}
+    assert one.ratios["default"] == pytest.approx(2.5)
+    without = {case: t for case, t in TIMES.items() if case != "spyx"}
+    assert report.outcomes(made_up(without, without))[3].verdict == "reached"
+
+
+def test_a_target_met_with_one_allocator_is_partly_met():
+    assert verdicts(made_up(tuned=TIMES | {"snntorch": 0.05}))[0] == "partly"
+    assert verdicts(made_up(tuned={}))[0] == "reached"
+
+
+def test_the_page_shows_the_computed_verdict():
+    assert "✓ reached" in report.targets_html(made_up())
+    slow = TIMES | {"events": 0.080}
+    assert "✓ reached" not in report.targets_html(made_up(slow, slow))
+
+
+def test_a_faster_library_is_named():
+    assert report.faster_peers(made_up()) == ([], 2)
+    lines, places = report.faster_peers(made_up(default=TIMES | {"jax": 0.005}))
+    assert places == 2
+    assert lines == ["Feed-forward, training, 2 threads: JAX scan by hand, 2.0× faster"]
+
+
+@pytest.mark.parametrize(
+    ("value", "shown"),
+    [
+        (17.514, "17.5 s"),
+        (1.0651, "1.07 s"),
+        (0.1049, "105 ms"),
+        (0.0112, "11.2 ms"),
+        (0.000025, "25.0 µs"),
+        (0.99996, "1.00 s"),
+        (0.0999, "99.9 ms"),
+    ],
+)
+def test_times_have_three_digits(value, shown):
+    assert report.seconds(value) == shown
+
+
+# What is committed
+
+
+@pytest.fixture(scope="module")
+def committed():
+    return report.load()
+
+
+def test_the_committed_run_is_a_full_one(committed):
+    assert not committed["quick"]
+    assert committed["tasks"] == {n: task._asdict() | {"sizes": list(task.sizes)} for n, task in run.FULL.tasks.items()}
+    assert re.fullmatch(r"\d{4}-\d\d-\d\d", committed["date"])
+    assert {"cpu", "cores", "memory_gib", "system"} == set(committed["machine"])
+
+
+def test_every_case_is_measured_or_the_reason_is_given(committed):
+    left_out = {(s["task"], s["case"], s["threads"], s["allocator"]) for s in committed["skipped"]}
+    for task in committed["tasks"]:
+        for name, case in CASES.items():
+            if name in committed["missing"] or task not in case.models or name == "brian2":
+                continue
+            for phase, threads, allocator, _ in report.COLUMNS:
+                found = report.entry(committed, task, name, phase, threads, allocator)
+                assert found or (task, name, threads, allocator) in left_out, (task, name, phase, threads, allocator)
+
+
+def test_every_library_with_our_neuron_passed_its_check(committed):
+    checks = {(c["task"], c["case"]): c for c in committed["checks"]}
+    for name, case in CASES.items():
+        for task in case.twins:
+            if name not in committed["missing"]:
+                assert report.passed(checks[task, name]), checks[task, name]
+
+
+def test_every_target_was_measured(committed):
+    needed = {case for target in report.TARGETS for case in target.others}
+    if not needed & committed["missing"].keys():
+        assert "not measured" not in verdicts(committed)
+
+
+def test_the_sweeps_are_complete(committed):
+    ended = {(s["task"], s["case"]) for s in committed["skipped"]}
+    arrays = report.sweep_arrays(committed)
+    for axis, values in run.SWEEPS.items():
+        for case in set(run.SWEPT) - committed["missing"].keys():
+            points = arrays[f"{axis}/{case}"][0].tolist()
+            assert points == sorted(values)[: len(points)]
+            assert len(points) == len(values) or (axis, case) in ended
+
+
+def test_a_damaged_file_is_refused(committed):
+    for field in report.FIELDS:
+        broken = {key: value for key, value in committed.items() if key != field}
+        with pytest.raises(UserError, match=field):
+            report.check_schema(broken)
+    broken = committed | {"times": [committed["times"][0] | {"wall": []}]}
+    with pytest.raises(UserError, match=r"times\[0\]"):
+        report.check_schema(broken)
+
+
+def test_the_committed_figure_is_drawn_from_the_committed_numbers(committed):
+    svg = (report.RESULTS / "sweeps.svg").read_text()
+    assert f"<!-- data {report.digest(report.sweep_arrays(committed))} -->" in svg
+
+
+def test_the_lines_of_the_figure_are_the_medians(committed):
+    import matplotlib.pyplot as plt
+
+    fig = report.sweep_figure(committed)
+    drawn = {line.get_gid(): line.get_xydata() for ax in fig.axes for line in ax.get_lines() if line.get_gid()}
+    plt.close(fig)
+    expected = {}
+    for e in committed["sweeps"]:
+        expected.setdefault(f"{e['axis']}/{e['case']}", []).append((e["value"], 1000 * statistics.median(e["wall"])))
+    assert drawn.keys() == expected.keys()
+    for name, points in expected.items():
+        np.testing.assert_allclose(drawn[name], sorted(points))
+
+
+def test_the_page_types_no_number_and_no_verdict():
+    page = (ROOT / "book" / "benchmark.md").read_text()
+    assert not re.search(r"\d\s*(?:ms|×|times)\b|\d×", page)
+    assert {"about", "targets", "faster", "figure"} <= set(re.findall(r"```\{benchmark\} (\w+)", page))
+    tasks = re.findall(r"```\{benchmark\} task (\w+)", page)
+    assert tasks == list(run.FULL.tasks)
+
+
+def test_every_part_of_the_page_can_be_made(committed):
+    for part in (report.about, report.text, report.libraries_html, report.skipped_html, report.numbers_html):
+        assert part(committed)
+    assert len(report.alternative(committed)) > 100
+    for task in committed["tasks"]:
+        assert CASES["reference"].title in report.task_html(committed, task)
+
+
+# What may go wrong
+
+
+def test_a_missing_library_is_reported_and_not_fatal(monkeypatch):
+    def load(place):
+        if "norse" in place:
+            raise ImportError("no module named norse in /" + "opt/somewhere/lib")
+        return object
+
+    monkeypatch.setattr(worker, "load", load)
+    missing = worker.prepare(worker.Kind("torch", 1, "default"))
+    assert missing == {"norse": "ImportError: no module named norse in lib"}
+    left = [case for case in CASES if case not in missing]
+    assert "snntorch" in left
+    results = made_up() | {"missing": missing, "skipped": [], "versions": {}}
+    assert "Not measured: ImportError" in report.libraries_html(results)
+
+
+def test_a_library_that_cannot_be_installed_is_reported_and_not_fatal(monkeypatch, tmp_path, capsys):
+    def refuse(command, **options):
+        return SimpleNamespace(returncode=1, stderr="WARNING: x\nERROR: No matching distribution found\n")
+
+    monkeypatch.setattr(subprocess, "run", refuse)
+    monkeypatch.setattr(install, "PEERS", tmp_path)
+    assert install.main() == 0
+    said = capsys.readouterr().err
+    assert "norse==1.1.0: not possible here, goes on without it: No matching distribution found" in said
+
+
+def test_every_library_is_pinned():
+    assert all(re.fullmatch(r"[\w.-]+==[\w.]+", line) for line in install.wanted())
+
+
+def test_a_worker_measures_fails_and_ends(tmp_path):
+    remote = run.Remote(worker.Kind("ours", 2, "default"), str(tmp_path))
+    try:
+        remote.ready()
+        assert remote.missing == {}
+        wall, cpu = remote.ask("time", TINY["recurrent"], "events", "train")
+        assert 0 < wall < 60
+        assert cpu > 0
+        with pytest.raises(run.Failed, match="KeyError"):
+            remote.ask("time", TINY["recurrent"], "no such case", "train")
+        remote.process.terminate()
+        with pytest.raises(run.Failed, match="ended"):
+            remote.ask("drop")
+            remote.ask("drop")
+    finally:
+        remote.close()
+    assert not remote.process.is_alive()
+
+
+@pytest.mark.parametrize("arguments", [["--fast"], ["--out", "FILE"]])
+def test_a_mistake_is_one_line_and_code_2(arguments, tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(run, "measured", lambda plan: pytest.fail("measured"))
+    file = tmp_path / "file"
+    file.write_text("x")
+    assert run.main([a.replace("FILE", str(file)) for a in arguments]) == 2
+    said = capsys.readouterr()
+    assert said.out == ""
+    assert said.err.startswith("bench: ") and said.err.count("\n") == 1
+    assert [p.name for p in tmp_path.iterdir()] == ["file"]
