@@ -276,7 +276,7 @@ def text(results: Results) -> str:
         lines.append("")
     lines.append(f"{'at least':>72}{'default':>10}{'kept':>10}")
     for one in outcomes(results):
-        found = "".join(f"{ratio_text(r) if r else '-':>10}" for r in one.ratios.values())
+        found = "".join(f"{f'{r:.2f}×' if r else '-':>10}" for r in one.ratios.values())
         lines.append(f"{one.target.says:62}{one.target.factor:>9g}×{found}  {one.verdict}")
     faster, places = faster_peers(results)
     lines += ["", f"Another library is faster in {len(faster)} of {places} places{':' if faster else '.'}", *faster]
@@ -382,7 +382,7 @@ def targets_html(results: Results) -> str:
                 if len(one.target.others) > 1 and against
                 else ""
             )
-            cells.append(f'<span class="snn-value">{ratio_text(ratio) if ratio else "–"}</span> {who}')
+            cells.append(f'<span class="snn-value">{f"{ratio:.2f}×" if ratio else "–"}</span> {who}')
         kind, sign = VERDICTS[one.verdict]
         verdict = f'<span class="snn-verdict snn-verdict-{kind}">{sign} {one.verdict}</span>'
         rows.append([escape(one.target.says), f"at least {one.target.factor:g}×", *cells, verdict])

@@ -286,6 +286,20 @@ def test_a_worker_measures_fails_and_ends(tmp_path):
     assert not remote.process.is_alive()
 
 
+def test_compilation_does_not_make_a_case_slow():
+    times = iter([9.0, 0.01])
+    remote = SimpleNamespace(ask=lambda method, task, case, phase: (next(times), None))
+    assert run.Run(run.FULL, "").warm_up(remote, TINY["recurrent"], "events", "train", False) == 0.01
+    assert next(times, None) is None
+
+
+def test_a_very_slow_step_warms_up_on_fewer_steps():
+    asked = []
+    remote = SimpleNamespace(ask=lambda method, task, *rest: asked.append(task.steps) or (1.0, None))
+    assert run.Run(run.FULL, "").warm_up(remote, run.DEEP, "norse", "train", True) == 8.0
+    assert asked == [98, 98]
+
+
 @pytest.mark.parametrize("arguments", [["--fast"], ["--out", "FILE"]])
 def test_a_mistake_is_one_line_and_code_2(arguments, tmp_path, capsys, monkeypatch):
     monkeypatch.setattr(run, "measured", lambda plan: pytest.fail("measured"))

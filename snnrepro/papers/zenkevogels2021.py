@@ -561,7 +561,7 @@ EXPERIMENTS = {
         shapes,
         Comparison(QUICK, _shape_settings(BEST)),
         Comparison(Task(), _shape_settings(BEST)),
-        (0, 1),
+        (0,),
         FIVE,
         replay=_first_epoch,
     ),
