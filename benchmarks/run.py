@@ -277,7 +277,8 @@ class Run:
                         self.skip(name, kind, case, f"a training step takes over {VERY_SLOW:g} s at {THREADS} threads")
                         continue
                     try:
-                        once = self.warm_up(remote, task, case, phase, case in slow and phase == "train")
+                        short = case in slow and phase == "train"
+                        once = self.warm_up(remote, task, case, phase, short)
                     except Failed as error:
                         self.skip(name, kind, case, str(error))
                         continue
@@ -286,7 +287,8 @@ class Run:
                     rates = self.rates.setdefault(name, {})
                     if "products" not in case and case not in rates:
                         rates[case] = self.rate(remote, task, case)
-                    rounds = self.plan.rounds[(once > SLOW) + (case in slow and phase == "train")]
+                    very_slow = case in slow and phase == "train"
+                    rounds = self.plan.rounds[2 if very_slow else 1 if once > SLOW else 0]
                     about = {"task": name, "case": case, "phase": phase}
                     about |= {"threads": kind.threads, "allocator": kind.allocator, "wall": [], "cpu": []}
                     entries.append((remote, rounds, about))
@@ -302,7 +304,11 @@ class Run:
             return []
 
     def warm_up(self, remote: Remote, task: Task, case: str, phase: str, short: bool) -> float:
-        """Let a case run twice, since the first time may compile; `short`: on an eighth of the steps. Returns the seconds of the last time."""
+        """Let a case run twice, since the first time may compile; `short`: on an eighth of the steps.
+
+        Returns:
+            seconds of the last time, for all steps.
+        """
         factor = 8 if short else 1
         task = task._replace(steps=max(1, task.steps // factor))
         for _ in range(2):
