@@ -52,8 +52,12 @@ def test_claim_cell_is_compared_and_cells_that_may_move_are_not(citekey):
 
 @pytest.mark.parametrize("citekey", CITEKEYS)
 def test_quick_records_are_those_of_this_code_and_of_the_notebook(citekey):
-    rows = ledger.rows(ledger.load_claims(citekey), ledger.experiments(citekey))
+    claims = ledger.load_claims(citekey)
+    rows = ledger.rows(claims, ledger.experiments(citekey))
+    live = {c.metric.split(".")[0] for c in claims.claims if c.metric and c.band("quick") is not None}
     for name, experiment in ledger.experiments(citekey).items():
+        if name not in live:  # only run at paper scale: no claim expects it in the notebook
+            continue
         record = ledger.load_record(citekey, name, "quick")
         assert record is not None, f"run snnrepro execute {citekey}"
         assert ledger.changes(record, experiment) == (), f"run snnrepro execute {citekey}"
