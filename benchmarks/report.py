@@ -279,7 +279,11 @@ def text(results: Results) -> str:
         found = "".join(f"{f'{r:.2f}×' if r else '-':>10}" for r in one.ratios.values())
         lines.append(f"{one.target.says:62}{one.target.factor:>9g}×{found}  {one.verdict}")
     faster, places = faster_peers(results)
-    lines += ["", f"Another library is faster in {len(faster)} of {places} places{':' if faster else '.'}", *faster]
+    lines += [
+        "",
+        f"Another library is faster than our fastest in {len(faster)} cases ({places} columns compared)",
+        *faster,
+    ]
     for case, reason in results["missing"].items():
         lines.append(f"not measured: {CASES[case].title}: {reason}")
     return "\n".join(lines)
@@ -396,9 +400,9 @@ def faster_html(results: Results) -> str:
     """Where another library is faster."""
     lines, places = faster_peers(results)
     if not lines:
-        return f"<p>No other library is faster than ours in any of the {places} places of these tables where both were measured.</p>"
+        return f"<p>No other library is faster than ours in any of the {places} columns of these tables where both were measured.</p>"
     items = "".join(f"<li>{escape(line)}</li>" for line in lines)
-    return f"<p>Another library is faster than our fastest in {len(lines)} cases ({places} places compared):</p><ul>{items}</ul>"
+    return f"<p>Another library is faster than our fastest in {len(lines)} cases ({places} columns compared):</p><ul>{items}</ul>"
 
 
 def libraries_html(results: Results) -> str:
