@@ -475,8 +475,9 @@ def test_no_events_are_a_silent_input():
         (([0, 3], [0, 1], [0, 3]), "events: time 0 .. 3 lies outside 0 .. 2"),
         (([0, 1], [0, 1], [0]), "events: the lists have shapes (2,), (2,), (1,); give equal lengths"),
         (([[0]], [[1]], [[0]]), "events: the lists have shapes (1, 1), (1, 1), (1, 1); give equal lengths"),
+        (([0, 1.5], [0, 1], [0, 3]), "events: time holds float32; give whole numbers of an integer type"),
     ],
-    ids=["unit", "batch", "time", "lengths", "nested"],
+    ids=["unit", "batch", "time", "lengths", "nested", "fractions"],
 )
 def test_events_that_do_not_fit_are_named(lists, message):
     with pytest.raises(UserError, match=f"^{re.escape(message)}$"):
@@ -542,6 +543,14 @@ def test_the_fast_engine_refuses_other_and_mixed_precision():
                 call(given_, weights, engine="fast")
 
 
+@pytest.mark.parametrize("engine", ["reference", "fast"])
+def test_recurrent_weights_of_another_precision_are_refused(engine):
+    x, w, v = small()
+    message = "lif: recurrent weights are torch.float32 on cpu, weights torch.float64 on cpu; give the same"
+    with pytest.raises(UserError, match=f"^{re.escape(message)}$"):
+        surrogate.lif(x, w, LIF(), v.float(), engine=engine)
+
+
 def test_the_chosen_engine_is_told():
     x, w, _ = small()
     for dtype, engine in ((torch.float32, "fast"), (torch.float64, "fast"), (torch.float16, "reference")):
@@ -565,6 +574,14 @@ def test_a_time_constant_for_too_few_neurons_is_refused():
     x, w, _ = small()
     with pytest.raises(UserError, match=r"^lif: a time constant has not one entry for each of 4 neurons$"):
         surrogate.lif(x, w, LIF(tau_mem=np.full(3, 10e-3)))
+
+
+@pytest.mark.parametrize("strength", [np.ones(3), torch.ones(4, requires_grad=True)], ids=["length", "gradient"])
+def test_a_strength_that_does_not_fit_is_refused(strength):
+    x, w, _ = small()
+    message = "lif: adaptation.strength must be a number, or 4 numbers that need no gradient"
+    with pytest.raises(UserError, match=f"^{re.escape(message)}$"):
+        surrogate.lif(x, w, LIF(adaptation=Adaptation(0.1, strength)))
 
 
 @pytest.mark.parametrize(
@@ -611,6 +628,56 @@ def test_only_what_needs_a_gradient_gets_one():
             trace = surrogate.lif(leaves["x"], leaves["w"], LIF(), leaves["v"], engine=engine)
             found.append((trace, slopes(weighted(trace[:3]), {wanted: leaves[wanted]})))
         assert_same(*found)
+
+
+def test_a_gain_of_zero_has_a_gradient():
+    found = []
+    for engine in ("reference", "fast"):
+        x, w, _ = small(torch.float32)
+        tau = torch.full((4,), 1e5, requires_grad=True)
+        p = LIF(tau_mem=tau, gain="leak")
+        assert not neurons.gain(p).any()
+        trace = surrogate.lif(x, w, p, engine=engine)
+        found.append(torch.autograd.grad(trace.u.sum(), tau)[0])
+    assert torch.isfinite(found[1]).all()
+    torch.testing.assert_close(*found)
+
+
+def test_a_second_derivative_is_refused():
+    x, w, _ = small()
+    w.requires_grad_()
+    u = surrogate.lif(x, w, LIF(), engine="fast").u
+    (slope,) = torch.autograd.grad((u**2).sum(), w, create_graph=True)
+    with pytest.raises(RuntimeError, match="once_differentiable"):
+        slope.sum().backward()
+
+
+def test_without_gradients_two_rows_are_kept(monkeypatch):
+    rows, forward = [], lif._forward
+    monkeypatch.setattr(lif, "_forward", lambda *a: (rows.append(len(a[-4])), forward(*a))[1])
+    x, w, v = small()
+    w.requires_grad_()
+    trained = surrogate.lif(x, w, LIF(), v, engine="fast", states=False)
+    with torch.no_grad():
+        shown = surrogate.lif(x, w, LIF(), v, engine="fast", states=False)
+    assert rows == [5, 2]
+    assert torch.equal(trained.spikes, shown.spikes)
+
+
+@pytest.mark.parametrize("steps", [1, 16, 17, 32, 37])
+@pytest.mark.parametrize("kind", ["binary", "analogue"])
+def test_weight_gradients_of_many_steps_and_odd_batches(kind, steps):
+    """The kernel adds up the weight gradients of several steps at a time, in rows padded to multiples of four samples."""
+    g = torch.Generator().manual_seed(steps)
+    x = (torch.rand(steps, 5, 30, generator=g) < 0.2).double()
+    if kind == "analogue":
+        x = x * torch.rand(x.shape, generator=g).double()
+    w, v = (torch.randn(n, 11, generator=g).double().requires_grad_() for n in (30, 11))
+    found = []
+    for engine in ("reference", "fast"):
+        trace = surrogate.lif(x, w, LIF(current="new"), v, engine=engine)
+        found.append((trace, slopes(weighted(trace[:3]), {"w": w, "v": v})))
+    assert_same(*found)
 
 
 # Threads ----------------------------------------------------------------------------------------------------------------

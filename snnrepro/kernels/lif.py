@@ -15,6 +15,7 @@ import numpy as np
 import torch
 from numba import njit
 from torch import Tensor
+from torch.autograd.function import once_differentiable
 
 from snnrepro.errors import UserError
 from snnrepro.kernels.events import compiled, find, finite, list_nonzero
@@ -35,6 +36,7 @@ SURROGATES = (
 SUBTRACT, MULTIPLY, ZERO, NONE, SUBTRACT_ADAPTED = range(len(RESETS))
 HEIGHT, WIDTH = MULTI_GAUSSIAN
 CELLS = 4096  # neurons times samples that go through time together: their state stays in the cache, and rows are long
+STEPS = 16  # steps whose weight gradients are added up together
 SPARSE = 0.4  # up to this density a dense input is taken apart into events; above, it is multiplied
 
 _contracted = njit(cache=True, error_model="numpy", nogil=True, fastmath={"contract"})
@@ -72,25 +74,40 @@ def _gather(starts, units, values, first, w, out):
 
 
 @compiled
-def _scatter(starts, units, values, first, g, out):
-    """out[unit] += value * g of the cell, for every event: the adjoint of `_gather`."""
-    size = out.shape[1]
-    for c in range(g.size // size):
-        at = c * size
-        for k in range(starts[first + c], starts[first + c + 1]):
-            unit = units[k]
-            if values.size:
-                for n in range(size):
-                    out[unit, n] += values[k] * g[at + n]
-            else:
-                for n in range(size):
-                    out[unit, n] += g[at + n]
+def _scatter(starts, units, values, first, stride, rows, samples, g, out):
+    """out[unit] += value * g[row, sample] for every event of the cells first + stride * row + sample: the adjoint of `_gather`.
+
+    g (rows or more, samples or more, n). The events are sorted by unit first, so that a row of `out` is touched once.
+    """
+    size, per_row = out.shape[1], g.shape[1]
+    by_cell = g.reshape(g.shape[0] * per_row, size)
+    ends = np.zeros(len(out) + 1, np.int64)
+    for r in range(rows):
+        cell = first + stride * r
+        for k in range(starts[cell], starts[cell + samples]):
+            ends[units[k] + 1] += 1
+    for unit in range(len(out)):
+        ends[unit + 1] += ends[unit]
+    total = ends[-1]
+    cells, factors = np.empty(total, np.int32), np.empty(total if values.size else 0, g.dtype)
+    place = ends[:-1].copy()
+    for r in range(rows):
+        for c in range(samples):
+            cell = first + stride * r + c
+            for k in range(starts[cell], starts[cell + 1]):
+                at = place[units[k]]
+                cells[at] = r * per_row + c
+                if values.size:
+                    factors[at] = values[k]
+                place[units[k]] = at + 1
+    for unit in range(len(out)):
+        _gather(ends[unit : unit + 2], cells, factors, 0, by_cell, out[unit])
 
 
 @compiled
 def _list_spikes(s, starts, units, pairs):
-    """Events of the spikes s (samples * n,), a cell a sample; `units` has one place to spare."""
-    place, size = 0, s.size // (starts.size - 1)
+    """Events of the spikes s (samples * n,), a cell a sample, from units[starts[0]] on; `units` has one place to spare."""
+    place, size = starts[0], s.size // (starts.size - 1)
     for c in range(starts.size - 1):
         place = list_nonzero(s[c * size : (c + 1) * size], units, place, pairs)
         starts[c + 1] = place
@@ -217,7 +234,8 @@ def _surrogate(kind, slope, scale, u, a, strength, threshold, work, out):
 
 @compiled
 def _reset_adjoint(g, u, i, s, a, beta, gain, strength, threshold, reset, through, g_s, g_a, g_i):
-    """Adjoint of `_membrane`: from the gradient g of the potential after the step, those of s, a and i; g becomes that of beta * u.
+    """Adjoint of `_membrane`: from the gradient g of the potential after the step, those of s, a and gain * i; g becomes that of
+    beta * u.
 
     Arguments as in `_membrane`. Without `through` the reset counts as a constant factor of the spikes.
     """
@@ -246,21 +264,21 @@ def _reset_adjoint(g, u, i, s, a, beta, gain, strength, threshold, reset, throug
         for n in range(g.size):
             g[n] *= one - s[n]
     for n in range(g.size):
-        g_i[n] = gain[n] * g[n]
+        g_i[n] = g[n]
     if reset == ZERO:
         for n in range(g.size):
             g[n] *= one - s[n]
 
 
 @compiled
-def _add_constants(out, g_u, g_i, g_a, to_i, gain, u, i, used, a, s, adaptive):
+def _add_constants(out, g_u, g_i, g_a, g_driven, u, i, used, a, s, adaptive):
     """Add one step's gradients of alpha, beta, gain, rho and jump, from those after the step and the state before it."""
     for n in range(g_u.size):
         out[0, n] += g_i[n] * i[n]
     for n in range(g_u.size):
         out[1, n] += g_u[n] * u[n]
     for n in range(g_u.size):
-        out[2, n] += to_i[n] / gain[n] * used[n]
+        out[2, n] += g_driven[n] * used[n]
     if adaptive:
         for n in range(g_u.size):
             out[3, n] += g_a[n] * a[n]
@@ -284,35 +302,35 @@ def _add(a, out):
 
 @_contracted
 def _product(g, v_t, out):
-    """out = g @ v_t, eight rows and four terms at a time; g and out have a multiple of eight rows. BLAS would bring its own threads."""
+    """out = g @ v_t, four rows and eight terms at a time; g and out have a multiple of four rows. BLAS would bring its own threads."""
     out[:] = out.dtype.type(0)
     terms, size = v_t.shape
-    for r in range(0, len(g), 8):
+    for r in range(0, len(g), 4):
         k = 0
-        while k + 4 <= terms:
+        while k + 8 <= terms:
             a0, a1, a2, a3 = g[r, k], g[r, k + 1], g[r, k + 2], g[r, k + 3]
+            a4, a5, a6, a7 = g[r, k + 4], g[r, k + 5], g[r, k + 6], g[r, k + 7]
             b0, b1, b2, b3 = g[r + 1, k], g[r + 1, k + 1], g[r + 1, k + 2], g[r + 1, k + 3]
+            b4, b5, b6, b7 = g[r + 1, k + 4], g[r + 1, k + 5], g[r + 1, k + 6], g[r + 1, k + 7]
             c0, c1, c2, c3 = g[r + 2, k], g[r + 2, k + 1], g[r + 2, k + 2], g[r + 2, k + 3]
+            c4, c5, c6, c7 = g[r + 2, k + 4], g[r + 2, k + 5], g[r + 2, k + 6], g[r + 2, k + 7]
             d0, d1, d2, d3 = g[r + 3, k], g[r + 3, k + 1], g[r + 3, k + 2], g[r + 3, k + 3]
-            e0, e1, e2, e3 = g[r + 4, k], g[r + 4, k + 1], g[r + 4, k + 2], g[r + 4, k + 3]
-            f0, f1, f2, f3 = g[r + 5, k], g[r + 5, k + 1], g[r + 5, k + 2], g[r + 5, k + 3]
-            g0, g1, g2, g3 = g[r + 6, k], g[r + 6, k + 1], g[r + 6, k + 2], g[r + 6, k + 3]
-            h0, h1, h2, h3 = g[r + 7, k], g[r + 7, k + 1], g[r + 7, k + 2], g[r + 7, k + 3]
+            d4, d5, d6, d7 = g[r + 3, k + 4], g[r + 3, k + 5], g[r + 3, k + 6], g[r + 3, k + 7]
             for j in range(size):
                 v0, v1, v2, v3 = v_t[k, j], v_t[k + 1, j], v_t[k + 2, j], v_t[k + 3, j]
+                v4, v5, v6, v7 = v_t[k + 4, j], v_t[k + 5, j], v_t[k + 6, j], v_t[k + 7, j]
                 o0 = out[r, j] + a0 * v0 + a1 * v1 + a2 * v2 + a3 * v3
+                o0 = o0 + a4 * v4 + a5 * v5 + a6 * v6 + a7 * v7
                 o1 = out[r + 1, j] + b0 * v0 + b1 * v1 + b2 * v2 + b3 * v3
+                o1 = o1 + b4 * v4 + b5 * v5 + b6 * v6 + b7 * v7
                 o2 = out[r + 2, j] + c0 * v0 + c1 * v1 + c2 * v2 + c3 * v3
+                o2 = o2 + c4 * v4 + c5 * v5 + c6 * v6 + c7 * v7
                 o3 = out[r + 3, j] + d0 * v0 + d1 * v1 + d2 * v2 + d3 * v3
-                o4 = out[r + 4, j] + e0 * v0 + e1 * v1 + e2 * v2 + e3 * v3
-                o5 = out[r + 5, j] + f0 * v0 + f1 * v1 + f2 * v2 + f3 * v3
-                o6 = out[r + 6, j] + g0 * v0 + g1 * v1 + g2 * v2 + g3 * v3
-                o7 = out[r + 7, j] + h0 * v0 + h1 * v1 + h2 * v2 + h3 * v3
+                o3 = o3 + d4 * v4 + d5 * v5 + d6 * v6 + d7 * v7
                 out[r, j], out[r + 1, j], out[r + 2, j], out[r + 3, j] = o0, o1, o2, o3
-                out[r + 4, j], out[r + 5, j], out[r + 6, j], out[r + 7, j] = o4, o5, o6, o7
-            k += 4
+            k += 8
         for last in range(k, terms):
-            for row in range(r, r + 8):
+            for row in range(r, r + 4):
                 for j in range(size):
                     out[row, j] += g[row, last] * v_t[last, j]
 
@@ -401,18 +419,26 @@ def _backward(
     batch, most = potentials.shape[1] // size, block * size
     spiking, adaptive = spikes.shape[1] > 0, adaptations.shape[1] > 0
     rest, none, zero = np.zeros(most, dtype), np.zeros(0, dtype), dtype.type(0)
-    state, work = np.zeros((7, most), dtype), np.zeros((3, most), dtype)
-    padded = -(-block // 8) * 8
-    sending, fed_back = np.zeros((padded, size), dtype), np.zeros((padded, size), dtype)
+    state, work = np.zeros((6, most), dtype), np.zeros((3, most), dtype)
+    padded = -(-block // 4) * 4
+    recent, fed_back = np.zeros((STEPS, padded, size), dtype), np.zeros((padded, size), dtype)
     inputs = w_t.shape[1]
     to_x = np.zeros((padded if g_x.size else 0, inputs), dtype)
-    sent_starts, sent, pairs = np.zeros(block + 1, np.int64), np.empty(most + 1, np.int32), np.empty(size + 1, np.int32)
+    sent_starts, pairs = np.zeros(STEPS * block + 1, np.int64), np.empty(size + 1, np.int32)
+    sent, filled = np.empty((STEPS if g_v.size else 0) * most + 1, np.int32), 0
     for start in range(low, high, block):
         end = min(start + block, high)
         here, m = slice(start * size, end * size), (end - start) * size
         state[:] = zero
-        g_u, g_i, g_s, g_a, h, to_i = state[0, :m], state[1, :m], state[2, :m], state[3, :m], state[4, :m], state[5, :m]
-        g_in = sending.reshape(padded * size)[:m]
+        g_u, g_i, g_s, g_a, h, g_driven = (
+            state[0, :m],
+            state[1, :m],
+            state[2, :m],
+            state[3, :m],
+            state[4, :m],
+            state[5, :m],
+        )
+        samples, filled = end - start, 0
         for row in range(len(potentials) - 1, -1, -1):
             u = potentials[row, here]
             i = currents[row, here] if currents.size else rest
@@ -447,19 +473,34 @@ def _backward(
                     g_u[n] = zero if held[row, start * size + n] else g_u[n]
             used = i_before if old else i
             _reset_adjoint(
-                g_u, u_before, used, s_before, a, beta, gain, strength, threshold, reset, reset_through, g_s, g_a, to_i
+                g_u,
+                u_before,
+                used,
+                s_before,
+                a,
+                beta,
+                gain,
+                strength,
+                threshold,
+                reset,
+                reset_through,
+                g_s,
+                g_a,
+                g_driven,
             )
             if not old:
-                _add(to_i, g_i)
+                _add_product(gain, g_driven, g_i)
+            sending = recent[filled]
+            g_in = sending.reshape(padded * size)[:m]
             g_in[:] = g_i
             if g_constants.size:
                 _add_constants(
-                    g_constants, g_u, g_in, g_a, to_i, gain, u_before, i_before, used, a_before, s_before, adaptive
+                    g_constants, g_u, g_in, g_a, g_driven, u_before, i_before, used, a_before, s_before, adaptive
                 )
             for n in range(m):
                 g_i[n] *= alpha[n]
             if old:
-                _add(to_i, g_i)
+                _add_product(gain, g_driven, g_i)
             for n in range(m):
                 g_u[n] *= beta[n]
             if adaptive:
@@ -471,11 +512,16 @@ def _backward(
                 g_x[row - lag, start * inputs : end * inputs] = to_x.reshape(padded * inputs)[: (end - start) * inputs]
             if g_drive.size:
                 g_drive[row - lag, here] = g_in
-            if g_w.size:
-                _scatter(starts, units, values, (row - lag) * batch + start, g_in, g_w)
-            if row > 0 and g_v.size:
-                _list_spikes(s_before, sent_starts[: end - start + 1], sent, pairs)
-                _scatter(sent_starts, sent, none, 0, g_in, g_v)
+            if g_v.size:
+                _list_spikes(s_before[:m], sent_starts[filled * samples : (filled + 1) * samples + 1], sent, pairs)
+            filled += 1
+            if filled == STEPS or row == lag:
+                if g_w.size:
+                    first = (row - lag + filled - 1) * batch + start
+                    _scatter(starts, units, values, first, -batch, filled, samples, recent, g_w)
+                if g_v.size:
+                    _scatter(sent_starts, sent, none, 0, samples, filled, samples, recent, g_v)
+                filled = 0
             if row > 0 and recurrent_through:
                 _product(sending, v_t, fed_back)
                 _add(fed_back.reshape(padded * size)[:m], g_s)
@@ -588,6 +634,7 @@ class _Lif(torch.autograd.Function):
         return tuple(a if wanted else None for a, wanted in zip(out, shown, strict=True))
 
     @staticmethod
+    @once_differentiable
     def backward(ctx, *grads):
         x, w, v, *trace = ctx.saved_tensors
         p, given, rows = ctx.plan.p, ctx.given, ctx.plan.rows
@@ -603,8 +650,10 @@ class _Lif(torch.autograd.Function):
         g_w = np.zeros((workers, *(w.shape if needs_w and not dense else (0, size))), dtype)
         g_v = np.zeros((workers, *(v.shape if needs_v else (0, 0))), dtype)
         g_constants = np.zeros((workers, *((5, block * size) if any(needs_constants) else (0, 0))), dtype)
-        g_drive = np.zeros((steps, batch * size) if dense else (0, 0), dtype)
-        g_x = np.zeros((steps, batch * len(w)) if needs_x else (0, 0), dtype)
+        g_drive = np.empty((steps, batch * size) if dense else (0, 0), dtype)
+        g_x = np.empty((steps, batch * len(w)) if needs_x else (0, 0), dtype)
+        for filled in (g_drive, g_x):
+            filled[rows - ctx.plan.lag :] = 0  # input that came too late to count
         through = p.recurrent_gradient and v is not None
         v_t = np.ascontiguousarray(v.detach().numpy().T) if through else np.zeros((size, size), dtype)
         w_t = np.ascontiguousarray(w.detach().numpy().T) if needs_x else np.zeros((size, 0), dtype)
@@ -646,4 +695,7 @@ def lif(
     Raises:
         UserError: NaN or infinite values in a dense input.
     """
-    return _Lif.apply(x, events, w, v, *constants, plan)
+    given = (x, events, w, v, *constants)
+    if not torch.is_grad_enabled():  # torch would still call for gradients, and all rows would be kept
+        given = tuple(a.detach() if isinstance(a, Tensor) else a for a in given)
+    return _Lif.apply(*given, plan)

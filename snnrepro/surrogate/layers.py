@@ -45,16 +45,19 @@ def events(time: Tensor, batch: Tensor, unit: Tensor, shape: tuple[int, int, int
     """`Events` from three int64 lists of equal length, one spike an entry; `shape` is (time, batch, units).
 
     Raises:
-        UserError: lists of different lengths, or an index outside the shape.
+        UserError: lists of different lengths, an index that is no integer, or one outside the shape.
     """
-    lists = [torch.as_tensor(index).numpy().astype(np.int64, copy=False) for index in (time, batch, unit)]
+    lists = [torch.as_tensor(index).numpy() for index in (time, batch, unit)]
     if len({index.shape for index in lists}) > 1 or lists[0].ndim != 1:
         raise UserError(
             f"events: the lists have shapes {', '.join(str(index.shape) for index in lists)}; give equal lengths"
         )
     for name, index, size in zip(("time", "batch", "unit"), lists, shape, strict=True):
+        if index.size and index.dtype.kind not in "iu":
+            raise UserError(f"events: {name} holds {index.dtype}; give whole numbers of an integer type")
         if index.size and not 0 <= index.min() <= index.max() < size:
             raise UserError(f"events: {name} {index.min()} .. {index.max()} lies outside 0 .. {size - 1}")
+    lists = [index.astype(np.int64, copy=False) for index in lists]
     return Events(*sort(lists[0] * shape[1] + lists[1], lists[2], shape[0] * shape[1]), tuple(shape))
 
 
@@ -154,6 +157,10 @@ def _checked(x: Tensor | Events, w: Tensor, v: Tensor | None) -> int:
         raise UserError(f"lif: weights have shape {tuple(w.shape)}; give ({x.shape[2]}, neurons) to fit the input")
     if v is not None and tuple(v.shape) != (w.shape[1], w.shape[1]):
         raise UserError(f"lif: recurrent weights have shape {tuple(v.shape)}; give ({w.shape[1]}, {w.shape[1]})")
+    if v is not None and (v.dtype, v.device) != (w.dtype, w.device):
+        raise UserError(
+            f"lif: recurrent weights are {v.dtype} on {v.device}, weights {w.dtype} on {w.device}; give the same"
+        )
     for name, weights in (("weights", w), ("recurrent weights", v)):
         if weights is not None and not _finite(weights):
             raise UserError(f"lif: the {name} hold NaN or infinite values")
@@ -179,7 +186,12 @@ def _constants(p: LIF, w: Tensor) -> Constants:
 
 def _strength(p: LIF, size: int) -> np.ndarray | None:
     """How much the adaptation raises the threshold, one a neuron."""
-    return None if p.adaptation is None else np.broadcast_to(np.asarray(p.adaptation.strength, float), (size,))
+    if p.adaptation is None:
+        return None
+    try:
+        return np.broadcast_to(np.asarray(p.adaptation.strength, float), (size,))
+    except (ValueError, RuntimeError):
+        raise UserError(f"lif: adaptation.strength must be a number, or {size} numbers that need no gradient") from None
 
 
 def _run(x, w, v, p: LIF, engine: Engine, rows: int, lag: int, silent: bool, states: bool):
