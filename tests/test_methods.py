@@ -8,9 +8,11 @@ import numpy as np
 import pytest
 import torch
 
-from snnrepro import first_spike, neurons, peers, surrogate
+from snnrepro import neurons, surrogate
+from snnrepro.first_spike import nonleaky
 from snnrepro.neurons import LIF, State, Surrogate, lif_step, zero_state
 from snnrepro.papers import neftci2019
+from snnrepro.peers.lif import lif_snntorch
 from snnrepro.surrogate import Network
 
 SOFT = Surrogate("fast_sigmoid", 2.0)
@@ -198,7 +200,7 @@ def test_snntorch_gives_the_same_spikes_and_gradient():
     p = LIF(reset="subtract", current="new", surrogate=Surrogate("fast_sigmoid", 5.0))
     target = torch.randn(80, 2, 4, generator=torch.Generator().manual_seed(3), dtype=torch.float64)
     found = []
-    for layer in (lambda w: surrogate.lif(x, w, p).spikes, lambda w: peers.lif_snntorch(x, w, p)):
+    for layer in (lambda w: surrogate.lif(x, w, p).spikes, lambda w: lif_snntorch(x, w, p)):
         leaf = w.clone().requires_grad_()
         spikes = layer(leaf)
         found.append((spikes.detach(), torch.autograd.grad((spikes * target).sum(), leaf)[0]))
@@ -340,7 +342,7 @@ def race(seed, inputs=6, neurons_=5):
 @pytest.mark.parametrize("seed", range(4))
 def test_spike_times_are_where_the_membrane_first_reaches_the_threshold(seed):
     z, w = race(seed)
-    found = torch.log(first_spike.spike_times(z, w)).numpy()
+    found = torch.log(nonleaky.spike_times(z, w)).numpy()
     t = np.linspace(0, 12, 60001)
     for sample, arrivals in enumerate(torch.log(z).numpy()):
         psp = np.maximum(0.0, 1 - np.exp(-np.maximum(0.0, t[:, None] - arrivals)))
@@ -355,11 +357,11 @@ def test_spike_times_are_where_the_membrane_first_reaches_the_threshold(seed):
 @pytest.mark.parametrize("seed", range(4))
 def test_spike_time_gradient_is_the_finite_difference(seed):
     z, w = race(seed)
-    out = first_spike.spike_times(z, w)
+    out = nonleaky.spike_times(z, w)
     weight = torch.where(torch.isfinite(out) & (out < 1e3), 1.0, 0.0)
 
     def total(z, w):
-        return (torch.where(weight > 0, first_spike.spike_times(z, w), 0.0) * weight).sum()
+        return (torch.where(weight > 0, nonleaky.spike_times(z, w), 0.0) * weight).sum()
 
     leaves = [tensor.clone().requires_grad_() for tensor in (z, w)]
     for k, slope in enumerate(torch.autograd.grad(total(*leaves), leaves)):
@@ -374,14 +376,14 @@ def test_spike_time_gradient_is_the_finite_difference(seed):
 
 def test_weight_sum_penalty_by_hand():
     w = torch.tensor([[1.0, 0.2], [1.0, 0.3]])
-    assert first_spike.weight_sum_penalty(w, 1.5).item() == pytest.approx(1.0)
+    assert nonleaky.weight_sum_penalty(w, 1.5).item() == pytest.approx(1.0)
 
 
 def test_membrane_rises_to_the_threshold_and_ends_with_the_spike():
     z, w = race(0)
     t = torch.linspace(0, 8, 8001, dtype=torch.float64)
-    u = first_spike.membrane(t, z[0], w)
-    out = torch.log(first_spike.spike_times(z[:1], w))[0]
+    u = nonleaky.membrane(t, z[0], w)
+    out = torch.log(nonleaky.spike_times(z[:1], w))[0]
     fires = torch.isfinite(out) & (out < 8)
     assert fires.any()
     assert torch.allclose(u.amax(0)[fires], torch.ones(int(fires.sum())).double(), atol=5e-3)

@@ -7,10 +7,11 @@ import numpy as np
 import pytest
 import torch
 
-from snnrepro import ledger, neurons, paths, peers, surrogate
+from snnrepro import ledger, neurons, paths, surrogate
 from snnrepro.errors import UserError
 from snnrepro.experiment import silent
 from snnrepro.papers import neftci2019 as paper
+from snnrepro.peers.lif import lif_brian2, lif_snntorch
 
 CITEKEYS = paths.citekeys()
 
@@ -187,12 +188,12 @@ def test_quick_claims_hold(name):
 @pytest.mark.parametrize(
     ("peer", "change", "field"),
     [
-        (peers.lif_snntorch, {"reset": "zero"}, "reset"),
-        (peers.lif_snntorch, {"gain": "leak"}, "gain"),
-        (peers.lif_snntorch, {"reset_gradient": True}, "reset_gradient"),
-        (peers.lif_snntorch, {"refractory": 5}, "refractory"),
-        (peers.lif_brian2, {"reset": "multiply", "gain": "exact"}, "reset"),
-        (peers.lif_brian2, {"reset": "zero"}, "gain"),
+        (lif_snntorch, {"reset": "zero"}, "reset"),
+        (lif_snntorch, {"gain": "leak"}, "gain"),
+        (lif_snntorch, {"reset_gradient": True}, "reset_gradient"),
+        (lif_snntorch, {"refractory": 5}, "refractory"),
+        (lif_brian2, {"reset": "multiply", "gain": "exact"}, "reset"),
+        (lif_brian2, {"reset": "zero"}, "gain"),
     ],
 )
 def test_peers_refuse_what_they_cannot_do(peer, change, field):

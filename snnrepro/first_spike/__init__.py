@@ -1,5 +1,5 @@
-"""Networks that compute with the time of one spike a neuron, with exact gradients."""
+"""Networks that compute with the time of one spike a neuron, with exact gradients.
 
-from snnrepro.first_spike.nonleaky import membrane, spike_times, weight_sum_penalty
-
-__all__ = ["membrane", "spike_times", "weight_sum_penalty"]
+`exact`: spike times of leaky neurons in closed form; `ttfs`: networks of them (Göltz et al. 2021); `nonleaky`: the form of
+Mostafa (2017), in the exponential of time; `s4nn`: discrete time (Kheradpisheh & Masquelier 2020).
+"""

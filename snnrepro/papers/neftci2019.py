@@ -12,10 +12,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from snnrepro import data, first_spike, peers, surrogate
+from snnrepro import data, surrogate
 from snnrepro.experiment import Experiment, Progress, Result
 from snnrepro.files import read_npz, write_npz
+from snnrepro.first_spike import nonleaky
 from snnrepro.neurons import LIF, Surrogate, beta, gain
+from snnrepro.peers.lif import lif_brian2, lif_snntorch
 from snnrepro.surrogate import Events, Network
 
 SPYTORCH = LIF(tau_mem=10e-3, tau_syn=5e-3, dt=1e-3, reset="multiply", surrogate=Surrogate("fast_sigmoid", 100.0))
@@ -199,13 +201,13 @@ def _train_xor(config: Xor, seed: int, penalty: float) -> tuple[list[Tensor], di
     optimiser = torch.optim.Adam(weights, lr=config.learning_rate)
     solved_at = config.updates
     for update in range(config.updates + 1):
-        hidden = first_spike.spike_times(z, weights[0])
-        out = first_spike.spike_times(hidden, weights[1]).clamp(max=config.silent)
+        hidden = nonleaky.spike_times(z, weights[0])
+        out = nonleaky.spike_times(hidden, weights[1]).clamp(max=config.silent)
         solved = bool((out.argmin(1) == label).all() and (out.amin(1) < out.amax(1)).all())
         if solved:
             solved_at = min(solved_at, update)
         loss = torch.nn.functional.cross_entropy(-out, label)
-        loss = loss + penalty * sum(first_spike.weight_sum_penalty(w, config.least_weight) for w in weights)
+        loss = loss + penalty * sum(nonleaky.weight_sum_penalty(w, config.least_weight) for w in weights)
         if update == config.updates:
             break
         optimiser.zero_grad()
@@ -224,13 +226,13 @@ def xor(config: Xor, seed: int, progress: Progress, checkpoint: Path | None) -> 
     w1, w2 = (w.detach() for w in weights)
     t = torch.linspace(0.0, config.trace_until, config.trace_points, dtype=torch.float64)
     z = torch.exp(config.late * torch.tensor(XOR_TIMES, dtype=torch.float64))
-    hidden = first_spike.spike_times(z, w1)
+    hidden = nonleaky.spike_times(z, w1)
     arrays = {
         "t": t.numpy(),
-        "hidden": torch.stack([first_spike.membrane(t, a, w1) for a in z]).numpy(),
-        "output": torch.stack([first_spike.membrane(t, a, w2) for a in hidden]).numpy(),
+        "hidden": torch.stack([nonleaky.membrane(t, a, w1) for a in z]).numpy(),
+        "output": torch.stack([nonleaky.membrane(t, a, w2) for a in hidden]).numpy(),
         "hidden_times": torch.log(hidden).numpy(),
-        "output_times": torch.log(first_spike.spike_times(hidden, w2)).numpy(),
+        "output_times": torch.log(nonleaky.spike_times(hidden, w2)).numpy(),
     }
     metrics = {**with_penalty, **{f"{name}_without_penalty": value for name, value in without.items()}}
     metrics["solved_gap"] = with_penalty["solved"] - without["solved"]
@@ -423,7 +425,7 @@ def second_opinion(config: SecondOpinion, seed: int, progress: Progress, checkpo
     target = torch.from_numpy(rng.normal(size=(config.steps, 1, config.neurons)).astype(np.float32)).double()
     ours, theirs = (v.clone().requires_grad_() for v in (w, w))
     spikes = surrogate.lif(x, ours, SPYTORCH).spikes
-    peer = peers.lif_snntorch(x, theirs, SPYTORCH)
+    peer = lif_snntorch(x, theirs, SPYTORCH)
     (spikes * target).sum().backward()
     (peer * target).sum().backward()
     progress(1, 2)
@@ -431,8 +433,8 @@ def second_opinion(config: SecondOpinion, seed: int, progress: Progress, checkpo
     scaled = w / float(gain(EXACT))  # the tutorials have a gain of 1
     trace = surrogate.lif(x, scaled, EXACT)
     mine = trace.spikes[:, 0].numpy()
-    grid = _to_steps(*peers.lif_brian2(pattern[:, 0], scaled.numpy(), EXACT), EXACT, mine.shape)
-    fine_times, fine_neurons = peers.lif_brian2(pattern[:, 0], scaled.numpy(), EXACT, config.substeps)
+    grid = _to_steps(*lif_brian2(pattern[:, 0], scaled.numpy(), EXACT), EXACT, mine.shape)
+    fine_times, fine_neurons = lif_brian2(pattern[:, 0], scaled.numpy(), EXACT, config.substeps)
     fine = _to_steps(fine_times, fine_neurons, EXACT, mine.shape)
     progress(2, 2)
     arrays = {

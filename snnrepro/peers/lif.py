@@ -1,4 +1,4 @@
-"""The same layer in other people's simulators: a second opinion that shares parameters and input with ours, and no code."""
+"""A layer of LIF neurons in snnTorch and in Brian2."""
 
 import numpy as np
 import torch
