@@ -91,6 +91,42 @@ def spike_times(
     return p.tau_syn * _FirstSpike.apply(x, w, kind, h, p.tau_syn * largest_change)
 
 
+def mismatched_times(t: Tensor, w: Tensor, p: Neuron, tau_mem: Tensor, tau_syn: Tensor, threshold: Tensor) -> Tensor:
+    """First spike times of neurons that differ from `p`, `(batch, neurons)`; by bisection, and not differentiable.
+
+    Args:
+        t: input times `(batch, inputs)`.
+        w: weights `(inputs, neurons)`, float64.
+        p: nominal parameters; its capacitance holds for all.
+        tau_mem: membrane time constant of each neuron `(neurons,)`.
+        tau_syn: synaptic time constant of each neuron, not equal to its `tau_mem`.
+        threshold: of each neuron.
+
+    Raises:
+        UserError: as `spike_times`, or parameters of another shape, not positive, or with two equal time constants.
+    """
+    check(p)
+    _check_input(t, w)
+    each = [a.detach().double().numpy() for a in (tau_mem, tau_syn, threshold)]
+    if any(a.shape != (w.shape[1],) or not (a > 0).all() for a in each) or (each[0] == each[1]).any():
+        raise UserError(
+            "mismatched_times: give each neuron a positive threshold and two positive, different time constants"
+        )
+    x = (t.detach().double() / p.tau_syn).contiguous().numpy()
+    times = np.empty((len(x), w.shape[1]))
+    h = p.capacitance * each[2] / p.tau_syn
+    kernel.mismatched(
+        x,
+        np.argsort(x, axis=1),
+        w.detach().double().contiguous().numpy(),
+        h,
+        each[0] / p.tau_syn,
+        each[1] / p.tau_syn,
+        times,
+    )
+    return p.tau_syn * torch.from_numpy(times)
+
+
 def _check_input(t: Tensor, w: Tensor) -> None:
     """Shapes, types and values of input times and weights."""
     if t.ndim != 2 or min(t.shape) < 1:
@@ -146,7 +182,8 @@ class _LambertW(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx, z: Tensor) -> Tensor:
-        w = torch.from_numpy(lambertw(z.detach().numpy().clip(-math.exp(-1), None)).real).to(z)
+        found = lambertw(z.detach().numpy().clip(-math.exp(-1), None)).real
+        w = torch.from_numpy(np.nan_to_num(found, nan=-1.0)).to(z)  # scipy knows no value at the branch point itself
         ctx.save_for_backward(w)
         return w
 

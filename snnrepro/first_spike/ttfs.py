@@ -64,6 +64,9 @@ class Loss(NamedTuple):
     beta: float = 1.0
 
 
+UNTOUCHED, LOSS = Bumped(), Loss()
+
+
 def initial_network(
     sizes: tuple[int, ...],
     initial: tuple[Initial, ...],
@@ -91,7 +94,7 @@ def run(network: Network, t: Tensor, p: Neuron, largest_change: float = math.inf
     return layers
 
 
-def time_cross_entropy(t: Tensor, label: Tensor, p: Neuron, loss: Loss = Loss()) -> Tensor:
+def time_cross_entropy(t: Tensor, label: Tensor, p: Neuron, loss: Loss = LOSS) -> Tensor:
     """Softmax cross-entropy of the negative label times, averaged over the batch, and a term that wants the true label early.
 
     Args:
@@ -151,7 +154,7 @@ def repair(network: Network, layers: list[Tensor], rule: Repair, before: Bumped)
             bump = 2 * before.bump if before.layer == k else rule.bump
             w[:, silent.any(0)] += bump
             return Bumped(k, bump)
-    return Bumped()
+    return UNTOUCHED
 
 
 class Epoch(NamedTuple):
@@ -167,9 +170,9 @@ def train(
     p: Neuron,
     optimiser: torch.optim.Optimizer,
     rule: Repair | None,
-    before: Bumped = Bumped(),
+    before: Bumped = UNTOUCHED,
     largest_change: float = math.inf,
-    loss: Loss = Loss(),
+    loss: Loss = LOSS,
 ) -> tuple[Epoch, Bumped]:
     """One update a batch, in place: a repair where one is due, else a step of the optimiser.
 
@@ -193,7 +196,7 @@ def train(
         layers = run(network, t, p, largest_change)
         value = time_cross_entropy(layers[-1], label, p, loss)
         losses.append(value.item())
-        before = Bumped() if rule is None else repair(network, layers, rule, before)
+        before = UNTOUCHED if rule is None else repair(network, layers, rule, before)
         if before.layer is not None:
             repaired[before.layer] += 1
             continue

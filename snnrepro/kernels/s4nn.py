@@ -109,7 +109,10 @@ def present(starts, pixels, times, images, w_hidden, w_output, thresholds, end, 
 
 
 @compiled
-def learn(starts, pixels, times, images, labels, w_hidden, w_output, thresholds, end, late, margin, rate, decay, spiked, output, crossed, at_late):  # fmt: skip
+def learn(
+    starts, pixels, times, images, labels, w_hidden, w_output, thresholds, end, late, margin, rate, decay, spiked, output, crossed,
+    at_late,
+):  # fmt: skip
     """Show images one after another and learn from each, in place.
 
     `spiked` (hidden,) counts the images for which a hidden neuron spiked; `output`, `crossed`, `at_late`: as in `present`, before the
