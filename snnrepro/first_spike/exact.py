@@ -88,7 +88,7 @@ def spike_times(
         raise UserError(f"spike_times: unknown engine {engine!r}; choose fast or reference")
     if not torch.is_grad_enabled():
         x, w = x.detach(), w.detach()
-    return p.tau_syn * _FirstSpike.apply(x, w, kind, h, p.tau_syn * largest_change)
+    return p.tau_syn * _FirstSpike.apply(x, w, kind, h, largest_change)
 
 
 def mismatched_times(t: Tensor, w: Tensor, p: Neuron, tau_mem: Tensor, tau_syn: Tensor, threshold: Tensor) -> Tensor:

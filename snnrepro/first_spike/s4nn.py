@@ -228,7 +228,7 @@ def reference_update(
     hidden, _ = _step_through(times, network.hidden, p.thresholds[0], p.end)
     output, _ = _step_through(hidden, network.output, p.thresholds[1], p.end)
     first = output.min()
-    if first < p.end:
+    if first < p.end:  # Eq. (4)
         wanted = np.where(output - first < p.margin, np.minimum(first + p.margin, p.end), output)
         wanted[label] = first
     else:

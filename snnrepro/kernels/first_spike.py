@@ -248,7 +248,7 @@ def _backward(low, high, kind, x, order, w, times, slopes, counts, g_times, most
                 if count == 0 or slope <= 0 or g_times[b, left + n] == 0:
                     continue
                 s = spike - x[b, order[b, count - 1]]
-                factor = g_times[b, left + n] / slope
+                factor = g_times[b, left + n] / slope  # Eq. (6)
                 last[n], time[n] = count - 1, spike
                 first_x[n] = factor * math.exp(-s)
                 first_x_half[n] = factor * math.exp(-s / 2) if kind == DOUBLE else factor
