@@ -369,8 +369,8 @@ def _robustness(
     arrays = {f"robust_{name}": np.array(values) for name, values in table.items()}
     arrays |= {f"levels_{name}": np.array(getattr(config, name), float) for name in table}
     metrics = {f"loss_{bits}_bits": plain - table["bits"][k] for k, bits in enumerate(config.bits)}
-    metrics |= {f"loss_jitter_{sd:g}": float(plain - table["jitter"][k]) for k, sd in enumerate(config.jitter)}
-    metrics |= {f"loss_spread_{sd:g}": float(plain - table["spread"][k]) for k, sd in enumerate(config.spread)}
+    for name, each in (("jitter", config.jitter), ("spread", config.spread)):  # levels in percent
+        metrics |= {f"loss_{name}_{100 * sd:g}": float(plain - table[name][k]) for k, sd in enumerate(each)}
     return metrics, arrays
 
 

@@ -1,0 +1,197 @@
+"""The chapter on Göltz et al. (2021): published settings, controls one switch apart, checkpoints, the emulated substrates."""
+
+import dataclasses
+import math
+
+import numpy as np
+import pytest
+import torch
+
+from snnrepro import ledger
+from snnrepro.data import mnist_5k
+from snnrepro.experiment import silent
+from snnrepro.first_spike import ttfs
+from snnrepro.papers import goeltz2021 as paper
+
+
+def told(epoch, **metrics):
+    """Progress that nobody watches."""
+
+
+def few(samples=60):
+    data = paper._yin_yang()
+    return paper.Data(tuple(t[:samples] for t in data.t), tuple(label[:samples] for label in data.label))
+
+
+TINY = paper.Recipe(sizes=(4, 12, 3), batch=20, epochs=3, tail=2)
+
+
+def test_the_yin_yang_recipe_is_the_published_one():
+    assert dataclasses.asdict(paper.Recipe()) == {
+        "sizes": (4, 120, 3),
+        "initial": ((1.5, 0.8), (0.5, 0.8)),
+        "bias": 0.9,
+        "neuron": "equal",
+        "learning_rate": 0.005,
+        "shrink": 0.95,
+        "shrink_after": 20,
+        "batch": 150,
+        "epochs": 300,
+        "limits": (0.3, 0.0),
+        "bump": 0.0005,
+        "largest_change": 0.2,
+        "noise": 0.0,
+        "single": False,
+        "tail": 20,
+        "every": 1,
+    }
+    assert tuple(ttfs.LOSS) == (0.2, 0.005, 1.0)
+    assert tuple(paper.NEURONS["equal"]) == (1.0, 1.0, 1.0, 1.0)
+
+
+def test_the_digit_recipes_are_the_published_ones():
+    changed = {"initial": ((0.05, 0.8), (0.15, 0.8)), "bias": None, "limits": (0.15, 0.05), "noise": 0.3}
+    for field, value in changed.items() | {"sizes": (784, 350, 10), "batch": 80, "epochs": 150, "shrink": 0.9}.items():
+        assert getattr(paper.DIGITS, field) == value
+    assert (paper.DIGITS.learning_rate, paper.DIGITS.shrink_after, paper.DIGITS.largest_change) == (0.005, 15, 0.2)
+    small = paper.SMALL_DIGITS
+    assert (small.sizes, small.initial, small.learning_rate) == ((256, 128, 10), ((0.1, 0.4), (0.6, 0.8)), 0.003)
+    assert (small.shrink, small.shrink_after, small.batch, small.epochs, small.limits) == (0.9, 10, 50, 200, (0.5, 0.5))
+    assert paper.EXPERIMENTS["digits"].paper.validation == 10_000
+
+
+def test_inputs_come_between_the_published_times():
+    t = paper.encode(np.array([0.0, 0.5, 1.0]))
+    assert t.tolist() == pytest.approx([0.15, 1.075, 2.0])
+
+
+def test_black_pixels_spike_last_or_not_at_all():
+    config = paper.EXPERIMENTS["digits"].quick
+    data, split = paper._pictures(config)
+    assert [len(t) for t in data.t] == [3600, 400, 1000]
+    assert data.t[0].max() == 2.0
+    assert data.t[0].min() == pytest.approx(0.15 + 1.85 / 256)
+    assert (data.t[2].numpy() == 2.0).sum() == (mnist_5k().x_test == 0).sum()
+    assert len(split.x_train) == 3600
+    small, _ = paper._pictures(paper.EXPERIMENTS["small_digits"].quick)
+    assert small.t[0].shape == (3600, 256)
+    assert torch.isinf(small.t[0]).double().mean() > 0.3
+    assert small.t[0][torch.isfinite(small.t[0])].max() < 2.0
+
+
+def test_a_run_goes_on_where_it_stopped(tmp_path):
+    recipe = dataclasses.replace(TINY, epochs=12)
+    whole = paper._train(recipe, few(), 1, told)
+    checkpoint = tmp_path / "seed.npz"
+    paper._train(dataclasses.replace(recipe, epochs=10), few(), 1, told, checkpoint)
+    seen = []
+    resumed = paper._train(recipe, few(), 1, lambda epoch, **now: seen.append(epoch), checkpoint)
+    assert seen == [11, 12]
+    for a, b in zip(whole.network.weights, resumed.network.weights, strict=True):
+        assert torch.equal(a, b)
+    assert np.array_equal(whole.loss, resumed.loss)
+    assert np.array_equal(whole.repaired, resumed.repaired)
+    assert np.array_equal(whole.accuracy[-1], resumed.accuracy[-1])
+
+
+def test_what_is_judged():
+    trained = paper.Trained(
+        None, None, np.arange(1, 5), np.array([[0.5, 0.1], [0.9, 0.2], [0.7, 0.6], [0.8, 0.4]]), None, None, None, 0.0
+    )
+    assert trained.judged(2) == {"accuracy": 0.5, "selected": 0.2, "final": 0.4}
+
+
+def test_rounded_weights():
+    w = torch.tensor([[-1.0, 0.4], [0.1, 0.9]])
+    torch.testing.assert_close(paper._rounded(w, 1), torch.tensor([[-1.0, 0.0], [0.0, 1.0]]))
+    torch.testing.assert_close(paper._rounded(w, 2), torch.tensor([[-3.0, 1.0], [0.0, 3.0]]) / 3)
+    assert len(paper._rounded(torch.linspace(-1, 1, 1001), 3).unique()) == 15
+
+
+def test_substrates_without_imperfections_are_the_network():
+    data = few()
+    trained = paper._train(TINY, data, 0, told)
+    random = np.random.default_rng(0)
+    plain = ttfs.run(paper._with(trained.network, lambda w: w), data.t[2], trained.p)[-1]
+    assert torch.equal(paper._jittered(trained.network, data.t[2], trained.p, 0.0, random), plain)
+    near = paper._on_a_chip(trained.network, data.t[2], trained.p, 1e-9, random)
+    both = torch.isfinite(near) & torch.isfinite(plain)
+    assert both.sum() > 100
+    assert (near - plain)[both].abs().max() < 1e-5
+    far = paper._on_a_chip(trained.network, data.t[2], trained.p, 0.2, random)
+    assert (far - plain)[torch.isfinite(far) & torch.isfinite(plain)].abs().max() > 1e-2
+
+
+def test_controls_differ_by_one_thing(monkeypatch):
+    seen = []
+
+    def train(recipe, data, seed, told, checkpoint=None):
+        seen.append((recipe, data, seed))
+        return original(dataclasses.replace(recipe, epochs=2, tail=1), few(), seed, told)
+
+    original = paper._train
+    monkeypatch.setattr(paper, "_train", train)
+    config = paper.Controls(paper.Recipe(epochs=2), ann_epochs=1)
+    found = paper.controls(config, 5, silent, None)
+    (run, data, _), (no_repair, same, _), (recipe, shuffled, _), (shallow, again, _) = seen
+    assert {seed for _, _, seed in seen} == {5}
+    assert dataclasses.replace(no_repair, limits=run.limits) == run
+    assert recipe == run
+    assert dataclasses.replace(shallow, sizes=run.sizes, initial=run.initial, limits=run.limits) == run
+    assert data is same is again
+    for part, other, label, also in zip(data.t, shuffled.t, data.label, shuffled.label, strict=True):
+        assert torch.equal(label, also)
+        assert not torch.equal(part, other)
+        assert torch.equal(part.sort(0).values, other.sort(0).values)  # each input keeps its times
+    assert set(found.metrics) >= {"gap_to_no_repair", "accuracy_shuffled", "accuracy_shallow", "ann"}
+
+
+def test_figure_1_is_drawn_from_spike_times_and_their_slopes():
+    found = paper.spike_time(paper.SpikeTime(networks=3), 0, silent, None)
+    for name in paper.NEURONS:
+        time, slope, swept = found.arrays[f"time_{name}"], found.arrays[f"slope_{name}"], found.arrays["swept"]
+        spiked = np.isfinite(time)
+        assert (slope[~spiked] == 0).all()
+        assert (slope[spiked] <= 0).all()
+        inside = spiked[2:] & spiked[1:-1] & spiked[:-2]
+        difference = (time[2:] - time[:-2]) / (swept[2:] - swept[:-2])
+        smooth = inside & (np.abs(np.where(inside, time[2:] + time[:-2] - 2 * time[1:-1], 1)) < 1e-3)
+        assert smooth.sum() > 50
+        assert np.abs(difference - slope[1:-1])[smooth].max() < 0.05
+    assert found.metrics["gradients_checked"] > 20
+    assert found.metrics["brian2_spikes"] >= 20
+    assert math.isfinite(found.metrics["brian2_steps"])
+
+
+# What a negative control, an untrained network or a missing effect gives; the claim's bands must leave it out.
+WITHOUT_EFFECT = {
+    "yin-yang-accuracy": 0.75,  # no hidden layer
+    "yin-yang-last-epochs": 0.75,
+    "yin-yang-untrained": 0.9,  # a trained network
+    "decisions-before-the-last-input": 0.34,
+    "decision-time": 2.0,  # a network that waits for the last input
+    "errors-lie-at-the-border": 0.088,  # all samples
+    "repairs-replace-most-updates": 0.0,
+    "six-bits-are-enough": 0.2,  # two bits
+    "two-bits-are-not": 0.0,
+    "jitter-costs": 0.0,
+    "spread-of-time-constants": 0.1,
+    "shuffled-times-cannot-be-learned": 0.9,
+    "without-repair-training-stalls": 0.0,
+    "a-hidden-layer-is-needed": 0.9,
+    "ann-on-yin-yang": 0.64,  # a shallow one
+    "single-precision-decides-alike": 0.01,
+    "mnist-accuracy": 0.1,
+    "mnist-gap-to-ann": 0.83,  # guessing
+    "small-mnist-accuracy": 0.1,
+}
+CLAIMS = {claim.id: claim for claim in ledger.load_claims("goeltz2021").claims}
+
+
+@pytest.mark.parametrize(
+    "claim", [c for c in CLAIMS.values() if c.metric and c.evidence != "identity"], ids=lambda c: c.id
+)
+def test_bands_leave_out_the_control(claim):
+    bands = [band for band in (claim.band("quick"), claim.band("paper")) if band is not None]
+    assert bands
+    assert all(not band.contains(WITHOUT_EFFECT[claim.id]) for band in bands)

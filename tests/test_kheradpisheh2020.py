@@ -1,0 +1,203 @@
+"""The chapter on Kheradpisheh & Masquelier (2020): published settings, controls, checkpoints, selection, the data that are not shipped."""
+
+import dataclasses
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from snnrepro import ledger
+from snnrepro.data.caltech import HEIGHT, WIDTH, faces_and_motorbikes
+from snnrepro.errors import UserError
+from snnrepro.experiment import silent
+from snnrepro.first_spike import s4nn
+from snnrepro.papers import kheradpisheh2020 as paper
+
+
+def told(epoch, **metrics):
+    """Progress that nobody watches."""
+
+
+TINY = paper.Recipe("mnist-5k", 400, hidden=15, epochs=3, tail=2)
+
+
+LOAD = paper._digits
+
+
+def few(recipe=TINY, samples=120):
+    data = LOAD(recipe)
+    return dataclasses.replace(
+        data, pixels=tuple(p[:samples] for p in data.pixels), label=tuple(label[:samples] for label in data.label)
+    )
+
+
+def test_the_settings_are_the_published_ones():
+    assert paper.PUBLISHED._asdict() == {
+        "end": 256,
+        "thresholds": (100.0, 100.0),
+        "rate": 0.2,
+        "decay": 1e-6,
+        "margin": 3,
+        "hidden_range": 5.0,
+        "output_range": 48.0,
+        "least_active": 1e-3,
+    }
+    assert dataclasses.asdict(paper.Recipe()) == {
+        "images": "mnist-60k",
+        "validation": 5000,
+        "hidden": 400,
+        "epochs": 100,
+        "shuffled": True,
+        "settings": paper.PUBLISHED,
+        "tail": 10,
+    }
+
+
+def test_the_validation_part_is_no_training_or_test_sample():
+    data = paper._digits(TINY)
+    assert [len(p) for p in data.pixels] == [3600, 400, 1000]
+    rows = {p.tobytes() for p in data.pixels[0]}
+    assert not any(p.tobytes() in rows for p in data.pixels[1])
+    assert data.pixels[0].dtype == np.uint8
+    assert np.array_equal(np.round(data.split.x_train * 255).astype(np.uint8), data.pixels[0])
+
+
+def test_a_run_goes_on_where_it_stopped(tmp_path):
+    whole = paper._train(TINY, few(), 1, told)
+    checkpoint = tmp_path / "seed.npz"
+    paper._train(dataclasses.replace(TINY, epochs=2), few(), 1, told, checkpoint)
+    seen = []
+    resumed = paper._train(TINY, few(), 1, lambda epoch, **now: seen.append(epoch), checkpoint)
+    assert seen == [3]
+    for name in ("network", "selected"):
+        for a, b in zip(getattr(whole, name), getattr(resumed, name), strict=True):
+            assert np.array_equal(a, b)
+    for name in ("online", "validation", "test", "dead"):
+        assert np.array_equal(getattr(whole, name), getattr(resumed, name))
+
+
+def test_the_epoch_is_chosen_on_validation_samples(monkeypatch):
+    scores = iter([(v, v, v) for v in (0.5, 0.1, 0.9, 0.2, 0.6, 0.8)])  # validation and test of three epochs
+    monkeypatch.setattr(paper, "_scores", lambda *a: list(next(scores)))
+    trained = paper._train(TINY, few(), 0, told)
+    assert trained.best(trained.validation) == 1
+    assert trained.test[trained.best(trained.validation), 1] == 0.2
+    assert trained.test[trained.best(trained.test), 1] == 0.8
+    again = iter([(v, v, v) for v in (0.5, 0.1, 0.9, 0.2)])
+    monkeypatch.setattr(paper, "_scores", lambda *a: list(next(again)))
+    stopped = paper._train(dataclasses.replace(TINY, epochs=2), few(), 0, told)
+    assert np.array_equal(trained.selected.hidden, stopped.network.hidden)
+
+
+def test_the_metrics_are_what_they_say(monkeypatch):
+    monkeypatch.setattr(paper, "_digits", lambda recipe: few(recipe))
+    monkeypatch.setattr(paper, "ann_control", lambda *a, **k: np.array([0.9]))
+    config = paper.Digits(TINY, ends=(256, 8), jitter=(16,), shown=4)
+    found = paper.digits(config, 2, silent, None)
+    data = few()
+    trained = paper._train(TINY, data, 2, told)
+    p = TINY.settings
+    times = (255 - data.pixels[2].astype(int)) * p.end // 255
+    answers = s4nn.respond(trained.selected, s4nn.images(times, p.end), p)
+    decided = answers.output.min(1)
+    m = found.metrics
+    assert m["decision_time"] == pytest.approx(decided.mean())
+    assert m["input_spikes"] == pytest.approx((times < p.end).sum(1).mean())
+    assert m["input_spikes_before"] == pytest.approx((times < decided[:, None]).sum(1).mean())
+    assert m["hidden_spikes_before"] == pytest.approx((answers.hidden < decided[:, None]).sum(1).mean())
+    label = data.label[2]
+    others = [np.delete(row, k).mean() - row[k] for row, k in zip(answers.output, label, strict=True)]
+    assert m["true_ahead_of_others"] == pytest.approx(np.mean(others))
+    assert m["loss_at_256"] == 0
+    assert m["accuracy"] == pytest.approx(s4nn.score(answers, label, p)["potential"])
+    assert found.arrays["confusion"].sum() == len(label)
+    assert np.trace(found.arrays["confusion"]) / len(label) == pytest.approx(m["accuracy"])
+    assert found.arrays["weights"].shape == (4, 784)
+
+
+def test_jitter_moves_active_pixels_alone():
+    random = np.random.default_rng(0)
+    pixels = random.integers(0, 256, (20, 50)).astype(np.uint8)
+    pixels[random.random(pixels.shape) < 0.5] = 0
+    moved = paper._jittered(pixels, 16, random)
+    assert not moved[pixels == 0].any()
+    difference = np.abs(moved.astype(int) - pixels)
+    assert 10 < difference.max() <= 16
+
+
+def test_controls_differ_by_one_thing(monkeypatch):
+    seen = {}
+
+    def train(recipe, data, seed, told, checkpoint=None):
+        seen[len(seen)] = recipe, data
+        return original(dataclasses.replace(recipe, epochs=2), data, seed, told)
+
+    original = paper._train
+    monkeypatch.setattr(paper, "_digits", lambda recipe: few(recipe))
+    monkeypatch.setattr(paper, "_train", train)
+    base = dataclasses.replace(TINY, epochs=2)
+    paper.controls(paper.Controls(base, (3, 10)), 0, silent, None)
+    (three, data), (ten, same), (recipe, shuffled), (in_order, also) = (seen[k] for k in range(4))
+    assert three == base == recipe
+    assert dataclasses.replace(ten, settings=ten.settings._replace(margin=3)) == base
+    assert dataclasses.replace(in_order, shuffled=True) == base
+    assert data is same is also
+    for part, other in zip(data.pixels, shuffled.pixels, strict=True):
+        assert not np.array_equal(part, other)
+        assert np.array_equal(np.sort(part, 1), np.sort(other, 1))  # each image keeps its times
+
+
+def test_faces_come_from_a_folder(tmp_path, monkeypatch):
+    monkeypatch.setenv("SNNREPRO_DATA", str(tmp_path))
+    with pytest.raises(
+        UserError, match=r"^faces_and_motorbikes: no jpg files in Faces; put Caltech 101's folders under"
+    ):
+        faces_and_motorbikes()
+    random = np.random.default_rng(0)
+    for k, name in enumerate(("Faces", "Motorbikes")):
+        (tmp_path / "caltech101" / name).mkdir(parents=True)
+        for n in range(6):
+            picture = random.integers(100 * k, 100 * k + 60, (80, 120, 3)).astype(np.uint8)
+            Image.fromarray(picture).save(tmp_path / "caltech101" / name / f"image_{n}.jpg")
+    split = faces_and_motorbikes()
+    assert split.shape == (HEIGHT, WIDTH)
+    assert split.x_train.shape == split.x_test.shape == (6, HEIGHT * WIDTH)
+    assert sorted(split.y_train) == sorted(split.y_test) == [0, 0, 0, 1, 1, 1]
+    assert split.x_train[split.y_train == 1].mean() > split.x_train[split.y_train == 0].mean() + 0.3
+    config = paper.Faces(dataclasses.replace(paper.Faces().recipe, validation=2, epochs=2))
+    found = paper.faces(config, 0, silent, None)
+    assert found.data == "caltech-faces-motorbikes"
+    assert found.arrays["weights"].shape == (4, HEIGHT * WIDTH)
+    (tmp_path / "caltech101" / "Faces" / "image_0.jpg").write_bytes(b"no picture")
+    with pytest.raises(UserError, match=r"^faces_and_motorbikes: Faces/image_0.jpg is no picture that can be read$"):
+        faces_and_motorbikes()
+
+
+# What a negative control, an untrained network or a missing effect gives; the claim's bands must leave it out.
+WITHOUT_EFFECT = {
+    "mnist-accuracy": 0.1,
+    "mnist-accuracy-ties-broken": 0.1,
+    "leniency-flatters-early-on": 0.0,
+    "leniency-in-the-end": 0.09,  # after one epoch
+    "mnist-gap-to-ann": 0.8,  # guessing
+    "decision-time": 20.0,  # before training
+    "true-output-is-ahead": 0.0,
+    "input-spikes": 784.0,
+    "spikes-before-the-decision": 393.0,  # at the beginning of training
+    "a-quarter-of-the-steps": 0.12,  # four steps
+    "four-steps-are-too-few": 0.0,
+    "jitter-of-a-quarter": 0.05,
+    "shuffled-times-cannot-be-learned": 0.8,
+    "margin-sets-the-pace": 0.0,
+    "faces-and-motorbikes": 0.5,
+}
+CLAIMS = {claim.id: claim for claim in ledger.load_claims("kheradpisheh2020").claims}
+
+
+@pytest.mark.parametrize(
+    "claim", [c for c in CLAIMS.values() if c.metric and c.evidence != "identity"], ids=lambda c: c.id
+)
+def test_bands_leave_out_the_control(claim):
+    bands = [band for band in (claim.band("quick"), claim.band("paper")) if band is not None]
+    assert bands
+    assert all(not band.contains(WITHOUT_EFFECT[claim.id]) for band in bands)
