@@ -381,6 +381,20 @@ def test_large_changes_of_weights_are_left_out():
         assert bool(g_w[0, 0] != 0) == passes
 
 
+@EACH
+def test_the_limit_does_not_depend_on_the_unit_of_time(p):
+    """The gradient of a loss in units of tau_syn, by the weights, is the same in seconds."""
+    t, w = random_case(12, batch=6)
+    found = []
+    for unit in (1.0, 1e-3):
+        leaf = w.clone().requires_grad_()
+        scaled = Neuron(unit, unit * p.tau_mem, 1.0, unit)
+        times = spike_times(unit * t, leaf, scaled, largest_change=1.0) / unit
+        found.append(torch.autograd.grad(times[torch.isfinite(times)].sum(), leaf)[0])
+    torch.testing.assert_close(*found, rtol=1e-6, atol=1e-9)
+    assert found[0].any()
+
+
 def test_the_limit_looks_at_the_largest_entry_of_each_sample():
     for kind in KINDS:
         t, w = random_case(11, batch=6)
@@ -582,6 +596,15 @@ def small_network(mean: float = 1.5, bias: float | None = 0.9, hidden: int = 6):
     draw = ttfs.Initial(mean, 0.5)
     network = ttfs.initial_network((4, hidden, 3), (draw, draw), (bias, bias), torch.Generator().manual_seed(0))
     return network, torch.optim.Adam(network.weights, lr=0.01)
+
+
+def test_the_bias_is_one_more_input():
+    network, _ = small_network(bias=0.9)
+    t = 2 * torch.rand(5, 4, generator=torch.Generator().manual_seed(3), dtype=torch.float64)
+    hidden, output = ttfs.run(network, t, Neuron())
+    one = torch.full((5, 1), 0.9, dtype=torch.float64)
+    torch.testing.assert_close(hidden, spike_times(torch.cat([t, one], 1), network.weights[0], Neuron()))
+    torch.testing.assert_close(output, spike_times(torch.cat([hidden, one], 1), network.weights[1], Neuron()))
 
 
 def test_silent_neurons_are_repaired_layer_by_layer():

@@ -27,7 +27,9 @@ LOAD = paper._digits
 def few(recipe=TINY, samples=120):
     data = LOAD(recipe)
     return dataclasses.replace(
-        data, pixels=tuple(p[:samples] for p in data.pixels), label=tuple(label[:samples] for label in data.label)
+        data,
+        pixels=tuple(p[:: len(p) // samples][:samples] for p in data.pixels),
+        label=tuple(y[:: len(y) // samples][:samples] for y in data.label),
     )
 
 
