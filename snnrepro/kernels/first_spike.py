@@ -52,7 +52,7 @@ def first_crossing(kind, v, i, length, h):
     if kind == DOUBLE:
         p = v + 2 * i
         inside = p * p - 8 * i * h
-        if i <= 0 or 2 * i <= v or inside < 0:
+        if i <= 0 or 2 * i <= v or p <= 0 or inside < 0:
             return math.inf
         s = -2 * math.log((p + math.sqrt(inside)) / (4 * i))
         return s if s <= length else math.inf
