@@ -70,7 +70,7 @@ def targets(times, label, end, margin, out):
     first = times.min()
     for j in range(times.size):
         out[j] = times[j]
-        if first == end:  # nobody spiked
+        if first == end:  # nobody spiked, Eq. (4)
             out[j] = end - margin if j == label else end
         elif j == label:
             out[j] = first

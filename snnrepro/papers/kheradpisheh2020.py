@@ -104,7 +104,7 @@ def _train(recipe: Recipe, data: Data, seed: int, told, checkpoint: Path | None 
         dead.append(len(redrawn))
         validation.append(_scores(network, given[1], data.label[1], p))
         test.append(_scores(network, given[2], data.label[2], p))
-        if validation[-1][1] >= max(row[1] for row in validation):
+        if len(validation) == 1 or validation[-1][1] > max(row[1] for row in validation[:-1]):
             selected = Network(*(w.copy() for w in network))
         told(epoch + 1, online=online[-1][1], test=test[-1][1])
         if checkpoint is not None:
@@ -183,6 +183,9 @@ def digits(config: Digits, seed: int, progress: Progress, checkpoint: Path | Non
         "negative_hidden": float((network.hidden < 0).mean()),
         "negative_output": float((network.output < 0).mean()),
     }
+    untrained = s4nn.initial_network((given.size, recipe.hidden, 10), p, np.random.default_rng([seed, 0]))
+    before_training = _scores(untrained, given, label, p)
+    metrics |= {"untrained": before_training[1], "untrained_gap": before_training[0] - before_training[1]}
     metrics["ann"] = float(ann_control(data.split, (recipe.hidden,), (seed,), epochs=20)[0])
     metrics["gap_to_ann"] = metrics["ann"] - metrics["accuracy"]
     over_ends = []
@@ -191,13 +194,14 @@ def digits(config: Digits, seed: int, progress: Progress, checkpoint: Path | Non
         found = s4nn.respond(network, s4nn.encode(data.pixels[2], end), shorter)
         scores = s4nn.score(found, label, shorter)
         over_ends.append((end, *(scores[name] for name in SCORES), _first(found).mean()))
+        metrics[f"accuracy_at_{end}"] = scores["potential"]
         metrics[f"loss_at_{end}"] = metrics["accuracy"] - scores["potential"]
     random = np.random.default_rng([seed, 2])
     over_jitter = [(0, *(metrics[name] for name in ("lenient", "accuracy", "lowest")))]
     for width in config.jitter:
         scores = _scores(network, s4nn.encode(_jittered(data.pixels[2], width, random), p.end), label, p)
         over_jitter.append((width, *scores))
-        metrics[f"loss_jitter_{width}"] = metrics["accuracy"] - scores[1]
+        metrics[f"accuracy_jitter_{width}"] = scores[1]
     classes = answers.output.shape[1]
     tied = answers.output == decided[:, None]
     answer = np.where(decided == p.end, answers.late.argmax(1), np.where(tied, answers.crossed, -np.inf).argmax(1))
@@ -306,8 +310,8 @@ def second_opinion(config: SecondOpinion, seed: int, progress: Progress, checkpo
         "changed": float(np.abs(learned.hidden - network.hidden).max()),
     }
     arrays = {
-        "ours": ours.hidden[0],
-        "snntorch": theirs[0][0],
+        "ours": ours.hidden,
+        "snntorch": theirs[0],
         "ours_output": ours.output,
         "snntorch_output": theirs[1],
     }
@@ -350,7 +354,7 @@ EXPERIMENTS = {
     "digits": Experiment(digits, Digits(QUICK), Digits(), (0, 1), FIVE, replay=_one_epoch),
     "controls": Experiment(
         controls,
-        Controls(replace(QUICK, hidden=100, epochs=8), (1, 10)),
+        Controls(replace(QUICK, hidden=100, epochs=8), (1, 3, 10)),
         Controls(Recipe("mnist-5k", 400, hidden=100, epochs=40)),
         (0, 1),
         FIVE,
