@@ -89,6 +89,7 @@ site: setup
 bench: fresh
 	$(call step,benchmarks: the other libraries,$(PY) -m benchmarks.install)
 	$(call step,benchmarks,$(PY) -W ignore -m benchmarks $(BENCH))
+	$(call step,benchmark of first spikes,$(PY) -W ignore -m benchmarks.first_spike $(BENCH))
 
 mutants: fresh
 	$(call step,mutants,$(PY) tests/mutants/run.py --jobs 2)

@@ -13,7 +13,7 @@ import pytest
 
 sys.path.append(str(Path(__file__).resolve().parents[1]))  # benchmarks is no part of the installed package
 
-from benchmarks import install, report, run, worker
+from benchmarks import first_spike, install, report, run, worker
 from benchmarks.cases import CASES
 from benchmarks.tasks import Task, make
 from snnrepro.errors import UserError
@@ -310,3 +310,60 @@ def test_a_mistake_is_one_line_and_code_2(arguments, tmp_path, capsys, monkeypat
     assert said.out == ""
     assert said.err.startswith("bench: ") and said.err.count("\n") == 1
     assert [p.name for p in tmp_path.iterdir()] == ["file"]
+
+
+# First spikes ---------------------------------------------------------------------------------------------------------------
+
+SMALL = {name: task._replace(sizes=(6, 9, 3), batch=4) for name, task in first_spike.TASKS.items()}
+
+
+@pytest.mark.parametrize("name", SMALL)
+def test_first_spikes_ours_and_plain_torch_do_the_same(name):
+    ours, plain = (first_spike.build(SMALL[name], case)() for case in ("ours", "plain"))
+    found = first_spike.compared(ours, plain)
+    assert np.isfinite(ours[0]).mean() > 0.5
+    assert found["existence"] == 0
+    assert found["times"] < 1e-12
+    assert found["gradients"] < 1e-9
+
+
+def test_first_spikes_a_difference_is_seen():
+    ours = first_spike.build(SMALL["Yin-Yang"], "ours")()
+    theirs = copy.deepcopy(ours)
+    theirs[0][0, 0] = np.inf
+    theirs[1][1][0, 0] = np.nan
+    found = first_spike.compared(ours, theirs)
+    assert found["existence"] == 1
+    assert found["gradients"] is None
+
+
+def test_first_spikes_ratios_and_targets():
+    def task(name, **times):
+        check = {"existence": 0, "times": 1e-15, "gradients": 1e-12}
+        times = {case: [t, 2 * t, 3 * t] for case, t in times.items()}
+        return {"task": name, "sizes": [2, 3, 4], "batch": 5, "checks": dict.fromkeys(times, check), "times": times}
+
+    results = {
+        "tasks": [task("Yin-Yang", ours=1e-3, plain=4e-3, jaxsnn=4e-3), task("MNIST", ours=1e-3, plain=81e-3)],
+        "missing": {"jaxsnn": "no <room>"},
+        "versions": {"numpy": "1"},
+        "date": "2026-01-01",
+    }
+    assert first_spike.ratios(results, "plain") == [("Yin-Yang", pytest.approx(4)), ("MNIST", pytest.approx(81))]
+    assert first_spike.ratios(results, "jaxsnn")[1] == ("MNIST", None)
+    plain, jaxsnn = first_spike.targets_text(results)
+    assert plain.endswith("MNIST 81: reached")
+    assert jaxsnn.endswith("Yin-Yang 4: not reached")
+    html = first_spike.table_html(results)
+    assert "no &lt;room&gt;" in html
+    assert "<td>81</td>" in html
+    assert "<td>–</td>" in html
+
+
+def test_first_spikes_what_is_committed_is_complete():
+    results = first_spike.load()
+    assert [task["task"] for task in results["tasks"]] == list(first_spike.TASKS)
+    for task in results["tasks"]:
+        assert set(task["times"]) >= {"ours", "plain"}
+        assert task["checks"]["plain"]["existence"] == 0
+        assert task["checks"]["plain"]["times"] < 1e-10

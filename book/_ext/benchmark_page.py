@@ -1,6 +1,6 @@
 """Parts of the benchmark page: `{benchmark} PART`, made while building from what `make bench` wrote.
 
-PART is `about`, `targets`, `faster`, `task NAME`, `figure`, `libraries`, `skipped` or `numbers`. The results are copied to
+PART is `about`, `targets`, `faster`, `task NAME`, `figure`, `first-spikes`, `libraries`, `skipped` or `numbers`. The results are copied to
 `benchmark.json` at the root of the site.
 """
 
@@ -16,7 +16,7 @@ from sphinx.util.docutils import SphinxDirective
 
 sys.path.append(str(Path(__file__).resolve().parents[2]))  # benchmarks is no part of the installed package
 
-from benchmarks import report
+from benchmarks import first_spike, report
 
 RESULTS, FIGURE = report.RESULTS / "benchmark.json", report.RESULTS / "sweeps.svg"
 PARTS = {
@@ -43,13 +43,18 @@ class Benchmark(SphinxDirective):
         for path in (RESULTS, FIGURE):
             self.env.note_dependency(str(path))
         part, *names = self.arguments
+        if part == "first-spikes":
+            if not first_spike.RESULTS.exists():
+                return [nodes.paragraph("", "Not measured yet: run make bench.")]
+            self.env.note_dependency(str(first_spike.RESULTS))
+            return [raw(first_spike.table_html(first_spike.load()))]
         if part == "figure":
             return [self.figure(results)]
         if part == "task" and names and names[0] in results["tasks"]:
             return [raw(report.task_html(results, names[0]))]
         if part not in PARTS or names:
             raise self.error(
-                f"benchmark: no part {' '.join(self.arguments)!r}; there are {', '.join(PARTS)}, figure, task"
+                f"benchmark: no part {' '.join(self.arguments)!r}; there are {', '.join(PARTS)}, figure, first-spikes, task"
             )
         return [raw(PARTS[part](results))]
 
