@@ -314,7 +314,7 @@ def test_a_mistake_is_one_line_and_code_2(arguments, tmp_path, capsys, monkeypat
 
 # First spikes ---------------------------------------------------------------------------------------------------------------
 
-SMALL = {name: task._replace(sizes=(6, 9, 3), batch=4) for name, task in first_spike.TASKS.items()}
+SMALL = {name: task._replace(sizes=(20, 30, 8), batch=4) for name, task in first_spike.TASKS.items()}
 
 
 @pytest.mark.parametrize("name", SMALL)

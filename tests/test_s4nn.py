@@ -57,6 +57,13 @@ def test_two_neurons_by_hand():
     assert found.late.tolist() == [[4.0, 4.0, 2.0]]
 
 
+def test_a_potential_at_the_threshold_does_not_spike():
+    network = s4nn.Network(np.array([[3.0, 1.0], [0.5, 2.0]]), np.array([[3.0, 3.5], [0.0, 0.0]]))
+    found = s4nn.respond(network, s4nn.images(np.array([[1, 4]]), 16), P)
+    assert found.hidden.tolist() == [[5, 16]]
+    assert found.output.tolist() == [[16, 6]]
+
+
 @pytest.mark.parametrize(
     ("times", "label", "expected"),
     [

@@ -156,18 +156,17 @@ def learn(
             for j in range(classes):
                 if hidden[i] < output[k, j]:
                     w_output[i, j] -= rate * d_output[j] / factor
-        shrunk = factor * (1 - decay)
         d_hidden[:] = 0
-        for n in range(count):  # with the weights as they are now
+        for n in range(count):  # with the weights as they are now; the common factor goes out with the norm
             i = units[n]
             for j in range(classes):
                 if hidden[i] < output[k, j]:
-                    d_hidden[i] += d_output[j] * w_output[i, j] * shrunk
+                    d_hidden[i] += d_output[j] * w_output[i, j]
         if _normalise(d_hidden):
             for e in range(first, last):
                 row, now = w_hidden[pixels[e]], times[e]
                 for i in range(size):
                     row[i] -= rate * d_hidden[i] / factor if now < hidden[i] else 0.0
-        factor = shrunk
+        factor *= 1 - decay
     w_hidden *= factor
     w_output *= factor
