@@ -162,7 +162,7 @@ def test_lambert_w_is_scipy_s():
 @EACH
 def test_times_are_the_first_roots(p):
     checked = silent = 0
-    for seed in range(60):
+    for seed in range(30):
         t, w = random_case(seed)
         found = spike_times(t, w, p)
         for b in range(len(t)):
@@ -174,8 +174,8 @@ def test_times_are_the_first_roots(p):
                 checked += 1
                 silent += math.isinf(expected)
                 assert found[b, n].item() == pytest.approx(expected, abs=2e-3 if math.isinf(expected) else 1e-9)
-    assert checked > 1100
-    assert silent > 50
+    assert checked > 550
+    assert silent > 25
 
 
 @EACH
