@@ -1,0 +1,256 @@
+"""Spiking networks that are trained by FORCE: static sparse weights, and a feedback loop whose decoder is learned.
+
+The current into a neuron is the filtered input through static weights, plus feedback times the decoded output:
+
+    s = G omega r + Q eta z,      z = phi^T r,
+
+with filtered spikes r and a decoder phi that starts at 0. Equation numbers are those of the chapter `nicola2017`.
+"""
+
+import math
+from typing import NamedTuple
+
+import numpy as np
+
+from snnrepro.errors import UserError
+from snnrepro.force import rls
+from snnrepro.kernels import force as kernel
+
+
+class Lif(NamedTuple):
+    """Leaky integrate-and-fire neuron: tau v' = -v + s + bias while not refractory. Times in s, potentials in mV."""
+
+    tau: float = 10e-3
+    refractory: float = 2e-3
+    threshold: float = -40.0
+    reset: float = -65.0
+    bias: float = -40.0
+
+
+class Theta(NamedTuple):
+    """Theta neuron: v' = (1 - cos v) + pi^2 (1 + cos v) s; spikes at pi. Times in s."""
+
+
+class Izhikevich(NamedTuple):
+    """Izhikevich neuron: c v' = k (v - rest) (v - threshold) - u + s + bias, u' = a (b (v - rest) - u). Times in ms, mV, pA."""
+
+    c: float = 250.0
+    k: float = 2.5
+    rest: float = -60.0
+    threshold: float = -20.0
+    peak: float = 30.0
+    reset: float = -65.0
+    a: float = 0.01
+    b: float = 0.0
+    d: float = 200.0
+    bias: float = 1000.0
+
+
+Model = Lif | Theta | Izhikevich
+KINDS = {Lif: kernel.LIF, Theta: kernel.THETA, Izhikevich: kernel.IZHIKEVICH}
+
+
+class Columns(NamedTuple):
+    """Static weights by sending neuron: those of neuron j go to `rows[starts[j] : starts[j + 1]]`."""
+
+    starts: np.ndarray
+    rows: np.ndarray
+    values: np.ndarray
+
+
+class Network(NamedTuple):
+    """A network.
+
+    Attributes:
+        model: neurons.
+        dt: time step, in the unit of the model.
+        rise: time constant of the synapse's rise; tau_r.
+        fall: of its decay; tau_d.
+        static: G omega.
+        feedback: Q eta, `(n, k)`.
+    """
+
+    model: Model
+    dt: float
+    rise: float
+    fall: float
+    static: Columns
+    feedback: np.ndarray
+
+
+class Learning(NamedTuple):
+    """When and how the decoder learns.
+
+    Attributes:
+        first, last: it learns in the steps first < i < last.
+        every: steps from one update to the next.
+        initial: P starts at this times the identity.
+    """
+
+    first: int
+    last: int
+    every: int
+    initial: float
+
+
+class State(NamedTuple):
+    """Everything that changes; arrays are changed in place.
+
+    Attributes:
+        v, u: potential and recovery `(n,)`.
+        blocked: steps of refractoriness left, int64 `(n,)`.
+        current, rising: filtered input and the first stage of its filter `(n,)`.
+        rate, rate_rising: filtered spikes likewise `(n,)`.
+        z: decoded output `(k,)`.
+        decoder: phi, `(n, k)`.
+        step: number of steps so far, int64 `(1,)`.
+        rls: state of the learning rule.
+    """
+
+    v: np.ndarray
+    u: np.ndarray
+    blocked: np.ndarray
+    current: np.ndarray
+    rising: np.ndarray
+    rate: np.ndarray
+    rate_rising: np.ndarray
+    z: np.ndarray
+    decoder: np.ndarray
+    step: np.ndarray
+    rls: rls.RLS
+
+
+class Trace(NamedTuple):
+    """What a run showed.
+
+    Attributes:
+        outputs: decoded output after each step `(steps, k)`.
+        spike_steps, spike_units: a list of the first spikes, in order.
+        spikes: how many there were.
+    """
+
+    outputs: np.ndarray
+    spike_steps: np.ndarray
+    spike_units: np.ndarray
+    spikes: int
+
+
+def static_weights(n: int, gain: float, share: float, balanced: bool, random: np.random.Generator) -> Columns:
+    """Sparse random weights `gain * omega`: a share of the entries is normal with standard deviation 1 / (share sqrt(n)).
+
+    Args:
+        n: neurons.
+        gain: G.
+        share: of entries that are not 0; p.
+        balanced: shift the entries that are not 0 so that each receiver's sum is 0.
+        random: where the randomness comes from.
+
+    Raises:
+        UserError: a share outside (0, 1], or no neurons.
+    """
+    if n < 1 or not 0 < share <= 1:
+        raise UserError(
+            f"static_weights: {n} neurons, share {share}; give 1 or more, and a share above 0 and at most 1"
+        )
+    present = random.random((n, n)) < share
+    dense = np.where(present, gain * random.standard_normal((n, n)) / (share * math.sqrt(n)), 0.0)  # Eq. (2)
+    if balanced:
+        count = np.maximum(present.sum(1, keepdims=True), 1)
+        dense = np.where(present, dense - dense.sum(1, keepdims=True) / count, 0.0)
+    return columns(dense)
+
+
+def columns(dense: np.ndarray) -> Columns:
+    """`Columns` of a matrix `(to, from)`."""
+    sender, receiver = np.nonzero(dense.T)
+    starts = np.concatenate([[0], np.cumsum(np.bincount(sender, minlength=dense.shape[1]))])
+    return Columns(starts, receiver.astype(np.int64), dense[receiver, sender])
+
+
+def dense(static: Columns) -> np.ndarray:
+    """The matrix `(to, from)` of `Columns`."""
+    n = len(static.starts) - 1
+    matrix = np.zeros((n, n))
+    matrix[static.rows, np.repeat(np.arange(n), np.diff(static.starts))] = static.values
+    return matrix
+
+
+def start(network: Network, v: np.ndarray, initial: float) -> State:
+    """A network that has not spiked yet, with potentials v, a decoder of 0 and P = initial * identity.
+
+    Raises:
+        UserError: parameters that do not fit together.
+    """
+    n, k = network.feedback.shape
+    if v.shape != (n,) or len(network.static.starts) != n + 1:
+        raise UserError(
+            f"force: feedback is for {n} neurons, potentials have shape {v.shape}, weights {len(network.static.starts) - 1}"
+        )
+    for name in ("dt", "rise", "fall"):
+        if not getattr(network, name) > 0:
+            raise UserError(f"force: {name} is {getattr(network, name)}; it must be positive")
+    slowest = network.model.tau if isinstance(network.model, Lif) else math.inf
+    if network.dt > min(network.rise, network.fall, slowest):
+        raise UserError(
+            f"force: a time step of {network.dt} is longer than a time constant of the network; make it smaller"
+        )
+    zero = [np.zeros(n) for _ in range(5)]
+    u, current, rising, rate, rate_rising = zero
+    empty = np.zeros(k), np.zeros((n, k)), np.zeros(1, np.int64), rls.start(n, initial)
+    return State(v.astype(float).copy(), u, np.zeros(n, np.int64), current, rising, rate, rate_rising, *empty)
+
+
+def constants(network: Network) -> np.ndarray:
+    """What the compiled loop takes of the model."""
+    model = network.model
+    if isinstance(model, Lif):
+        return np.array([model.tau, round(model.refractory / network.dt), model.threshold, model.reset, model.bias])
+    return np.array([float(value) for value in model] or [0.0])
+
+
+def run(
+    network: Network, state: State, count: int, teacher: np.ndarray | None, learning: Learning | None, listed: int = 0
+) -> Trace:
+    """Advance a network by `count` steps, in place, and let its decoder learn where that is due.
+
+    Args:
+        network: the network.
+        state: where it is.
+        count: steps.
+        teacher: what the output should be after each step `(count, k)`; needed to learn.
+        learning: when the decoder learns; None: never.
+        listed: how many spikes are listed, the first ones.
+
+    Raises:
+        UserError: a teacher that does not fit, numbers that stop being finite, or a P that is not positive any more.
+    """
+    n, k = network.feedback.shape
+    if learning is not None and (teacher is None or teacher.shape != (count, k) or not np.isfinite(teacher).all()):
+        raise UserError(f"force: give a finite teacher of shape ({count}, {k}) to learn from")
+    fixed = constants(network)
+    rise, fall = math.exp(-network.dt / network.rise), math.exp(-network.dt / network.fall)
+    kick = 1.0 / (network.rise * network.fall)
+    outputs, arrived = np.empty((count, k)), np.empty(n)
+    spike_steps, spike_units = np.empty(listed, np.int64), np.empty(listed, np.int64)
+    done = place = 0
+    while done < count:
+        now = int(state.step[0])
+        chunk = count - done
+        if learning is not None:
+            chunk = min(chunk, -now % learning.every + 1)  # up to the next step i with i mod every = 1
+        place = kernel.steps(
+            KINDS[type(network.model)], chunk, now, network.dt, fixed, rise, fall, kick, *network.static, network.feedback, state.decoder,
+            state.v, state.u, state.blocked, state.current, state.rising, state.rate, state.rate_rising, arrived, state.z,
+            outputs[done : done + chunk], spike_steps, spike_units, place,
+        )  # fmt: skip
+        if place < 0:
+            raise UserError(
+                f"force: a potential is not finite at about step {now + chunk}; use a smaller time step, gain or feedback"
+            )
+        done += chunk
+        state.step[0] = now + chunk
+        i = now + chunk  # one-based number of the step that has just been made
+        if learning is not None and i % learning.every == 1 % learning.every and learning.first < i < learning.last:
+            rls.update(state.rls, state.decoder, state.rate, state.z - teacher[done - 1])
+    kept = min(place, listed)
+    return Trace(outputs, spike_steps[:kept], spike_units[:kept], place)

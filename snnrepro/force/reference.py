@@ -1,0 +1,84 @@
+"""The network of `networks` in plain NumPy, after the authors' MATLAB code: dense weights, one step after another, the whole of P."""
+
+import math
+
+import numpy as np
+
+from snnrepro.force.networks import Izhikevich, Learning, Lif, Network, Trace, dense
+
+
+def run(
+    network: Network,
+    v: np.ndarray,
+    count: int,
+    teacher: np.ndarray,
+    learning: Learning | None,
+    decoder: np.ndarray | None = None,
+):
+    """A `Trace` of all spikes, the decoder, and P.
+
+    Args:
+        network: the network.
+        v: initial potentials `(n,)`.
+        count: steps.
+        teacher: what the output should be after each step `(count, k)`.
+        learning: when the decoder learns; None: never.
+        decoder: to begin with, `(n, k)`; 0 where it is None.
+    """
+    model, dt = network.model, network.dt
+    n, k = network.feedback.shape
+    weights = dense(network.static)
+    rise, fall = math.exp(-dt / network.rise), math.exp(-dt / network.fall)
+    kick = 1.0 / (network.rise * network.fall)
+    v, u, last = v.astype(float).copy(), np.zeros(n), np.full(n, -np.inf)
+    current, h, rate, h_rate, z = np.zeros(n), np.zeros(n), np.zeros(n), np.zeros(n), np.zeros(k)
+    phi = np.zeros((n, k)) if decoder is None else decoder.copy()
+    p = np.eye(n) * (1.0 if learning is None else learning.initial)
+    outputs, steps, units = np.empty((count, k)), [], []
+    for i in range(1, count + 1):
+        s = current.copy()
+        for j in range(k):
+            s = s + network.feedback[:, j] * z[j]  # Eq. (1)
+        if isinstance(model, Lif):
+            free = i - last > round(model.refractory / dt)
+            v = np.where(free, v + dt * (model.bias + s - v) / model.tau, v)  # Eq. (3)
+            peak = model.threshold
+        elif isinstance(model, Izhikevich):
+            old = v
+            v = v + dt * (model.k * (old - model.rest) * (old - model.threshold) - u + s + model.bias) / model.c
+            u = u + dt * model.a * (model.b * (old - model.rest) - u)
+            peak = model.peak
+        else:
+            c = np.array([math.cos(value) for value in v])
+            v = v + dt * ((1 - c) + math.pi * math.pi * (1 + c) * s)
+            peak = math.pi
+        spiking = np.flatnonzero(v >= peak)
+        arrived = np.zeros(n)
+        for j in spiking:
+            arrived = arrived + weights[:, j]
+        current = current * rise + h * dt  # Eq. (4)
+        h = h * fall + arrived * kick
+        rate = rate * rise + h_rate * dt
+        h_rate = h_rate * fall
+        h_rate[spiking] += kick
+        for j in range(k):
+            total = 0.0
+            for weight, r in zip(phi[:, j], rate, strict=True):
+                total += weight * r
+            z[j] = total  # Eq. (5)
+        outputs[i - 1] = z
+        if learning is not None and i % learning.every == 1 % learning.every and learning.first < i < learning.last:
+            c = p @ rate
+            phi = phi - np.outer(c, z - teacher[i - 1])  # Eq. (6)
+            p = p - np.outer(c, c) / (1 + rate @ c)  # Eq. (7)
+        steps += [i - 1] * len(spiking)
+        units += spiking.tolist()
+        last[spiking] = i
+        if isinstance(model, Lif):
+            v[spiking] = model.reset
+        elif isinstance(model, Izhikevich):
+            v[spiking] = model.reset
+            u[spiking] += model.d
+        else:
+            v[spiking] = -math.pi
+    return Trace(outputs, np.array(steps), np.array(units), len(units)), phi, p
