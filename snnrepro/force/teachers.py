@@ -1,0 +1,112 @@
+"""What the networks are taught: arrays `(steps, channels)`, the value after each step. Times in seconds."""
+
+import numpy as np
+from scipy.integrate import solve_ivp
+
+from snnrepro.errors import UserError
+
+NOTES = (2, 2, 3, 4, 4, 3, 2, 1, 0, 0, 1, 2, 2, 1, 1, 1)
+"""Ode to Joy, first bar: channel of each slot; the last two slots are one long note. Channels are C, D, E, F, G."""
+SLOT = 0.25
+PITCHES = (261.0, 293.6, 329.6, 349.23, 392.0)
+"""Frequencies of the channels in Hz."""
+
+
+def _times(steps: int, dt: float) -> np.ndarray:
+    if steps < 1 or not dt > 0:
+        raise UserError(f"teacher: {steps} steps of {dt} s; give 1 or more, of positive length")
+    return dt * np.arange(1, steps + 1)
+
+
+def sine(steps: int, dt: float, hz: float = 5.0) -> np.ndarray:
+    """A sine of amplitude 1."""
+    return np.sin(2 * np.pi * hz * _times(steps, dt))[:, None]
+
+
+def triangle(steps: int, dt: float, hz: float = 5.0) -> np.ndarray:
+    """A triangle wave of amplitude pi / 2, the arc sine of a sine."""
+    return np.arcsin(np.sin(2 * np.pi * hz * _times(steps, dt)))[:, None]
+
+
+def product(steps: int, dt: float, hz: tuple[float, ...] = (4.0, 6.0), noise: float = 0.0, seed: int = 0) -> np.ndarray:
+    """A product of sines, with normal noise of that standard deviation in each step."""
+    t = _times(steps, dt)
+    clean = np.prod([np.sin(2 * np.pi * f * t) for f in hz], axis=0)
+    return (clean + noise * np.random.default_rng(seed).standard_normal(steps))[:, None]
+
+
+def _solved(slope, start: tuple[float, ...], times: np.ndarray, before: float) -> np.ndarray:
+    """Solution `(times, variables)` of an autonomous equation, `before` after it started."""
+    span = (0.0, before + float(times[-1]))
+    found = solve_ivp(slope, span, start, t_eval=before + times, rtol=1e-8, atol=1e-10, method="DOP853")
+    return found.y.T
+
+
+def van_der_pol(steps: int, dt: float, mu: float = 0.5, scale: float = 10.0, speed: float = 20.0) -> np.ndarray:
+    """Both variables of a Van der Pol oscillator on its limit cycle: nearly a sine for small mu, relaxation for large.
+
+    x' = mu (x - scale^2 x^3 / 3 - y), y' = x / mu, both `speed` times as fast.
+    """
+
+    def slope(t, state):
+        x, y = state
+        return speed * mu * (x - scale**2 * x**3 / 3 - y), speed * x / mu
+
+    return _solved(slope, (0.1, 0.1), _times(steps, dt), before=5.0)
+
+
+def lorenz(steps: int, dt: float, scale: float = 70.0) -> np.ndarray:
+    """The three variables of the Lorenz equations with sigma 10, rho 28, beta 8/3, divided by `scale`, from (0.1, 0.1, 0.1) on."""
+
+    def slope(t, state):
+        x, y, z = state
+        return 10 * (y - x), x * (28 - scale * z) - y, scale * x * y - 8 / 3 * z
+
+    return _solved(slope, (0.1, 0.1, 0.1), _times(steps, dt), before=0.0)
+
+
+def ode_to_joy(steps: int, dt: float) -> np.ndarray:
+    """The first bar of the Ode to Joy, again and again: each note is a half sine on its channel."""
+    place = _times(steps, dt) % (SLOT * len(NOTES))
+    slot = np.minimum((place / SLOT).astype(int), len(NOTES) - 1)
+    length = np.where(slot >= len(NOTES) - 2, 2 * SLOT, SLOT)
+    since = place - np.where(slot >= len(NOTES) - 2, (len(NOTES) - 2) * SLOT, slot * SLOT)
+    notes = np.zeros((steps, len(PITCHES)))
+    notes[np.arange(steps), np.array(NOTES)[slot]] = np.sin(np.pi * since / length)
+    return notes
+
+
+def temporal_signal(steps: int, dt: float, channels: int, period: float) -> np.ndarray:
+    """High-dimensional temporal signal (HDTS): in each period the channels show a half sine one after another.
+
+    Raises:
+        UserError: no channels, or a period that is not positive.
+    """
+    if channels < 1 or not period > 0:
+        raise UserError(f"temporal_signal: {channels} channels in {period} s; give 1 or more, in a positive time")
+    phase = _times(steps, dt) % period / period * channels
+    active = np.minimum(phase.astype(int), channels - 1)
+    signal = np.zeros((steps, channels))
+    signal[np.arange(steps), active] = np.sin(np.pi * (phase - active))
+    return signal
+
+
+def song(steps: int, dt: float, bands: int = 30, period: float = 5.0, syllables: int = 12, seed: int = 0) -> np.ndarray:
+    """A made-up spectrogram in the manner of a birdsong `(steps, bands)`, the same in each period: syllables of gliding tones with one
+    overtone, between silences. The recording of the paper is not distributed.
+    """
+    random = np.random.default_rng(seed)
+    place = _times(steps, dt) % period
+    edges = np.sort(random.uniform(0, period, 2 * syllables)).reshape(syllables, 2)
+    band = np.arange(bands)
+    picture = np.zeros((steps, bands))
+    for begin, end in edges:
+        inside = (place >= begin) & (place < end)
+        phase = (place[inside] - begin) / (end - begin)
+        low, glide = random.uniform(0.1, 0.45) * bands, random.uniform(-0.15, 0.15) * bands
+        centre = low + glide * phase
+        envelope = np.sin(np.pi * phase)[:, None]
+        for overtone, strength in ((1, 1.0), (2, 0.5)):
+            distance = band[None] - overtone * centre[:, None]
+            picture[inside] += strength * envelope * np.exp(-0.5 * (distance / 1.2) ** 2)
+    return picture

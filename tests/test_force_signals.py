@@ -1,0 +1,137 @@
+"""What FORCE networks are taught, and how it is scored."""
+
+import itertools
+
+import numpy as np
+import pytest
+
+from snnrepro.errors import UserError
+from snnrepro.force import scores, teachers
+
+DT = 1e-3
+
+
+def test_sine_triangle_and_product():
+    t = DT * np.arange(1, 2001)
+    assert np.allclose(teachers.sine(2000, DT)[:, 0], np.sin(10 * np.pi * t))
+    triangle = teachers.triangle(2000, DT)[:, 0]
+    assert triangle.max() == pytest.approx(np.pi / 2, abs=1e-6)
+    assert np.allclose(np.abs(np.diff(triangle))[:40], 10 * np.pi * DT)
+    assert np.allclose(teachers.product(2000, DT)[:, 0], np.sin(8 * np.pi * t) * np.sin(12 * np.pi * t))
+    noisy = teachers.product(20_000, DT, noise=0.05, seed=1) - teachers.product(20_000, DT)
+    assert noisy.std() == pytest.approx(0.05, rel=0.03)
+    assert abs(noisy.mean()) < 2e-3
+
+
+@pytest.mark.parametrize(("mu", "amplitude"), [(0.5, 0.2), (5.0, 0.2)])
+def test_van_der_pol_is_on_its_limit_cycle(mu, amplitude):
+    signal = teachers.van_der_pol(6000, DT, mu)
+    assert signal.shape == (6000, 2)
+    assert signal[:, 0].max() == pytest.approx(amplitude, rel=0.05)
+    first, last = (scores.frequency(part[:, 0], DT) for part in (signal[:3000], signal[3000:]))
+    assert first == pytest.approx(last, rel=0.02)
+    assert (signal[:3000, 0].max() - signal[3000:, 0].max()) == pytest.approx(0, abs=1e-3)
+    # x' = mu (x - 100 x^3 / 3 - y), 20 times as fast
+    slope = np.gradient(signal[:, 0], DT)[1:-1]
+    x, y = signal[1:-1].T
+    expected = 20 * mu * (x - 100 * x**3 / 3 - y)
+    assert np.corrcoef(slope, expected)[0, 1] > 0.995
+
+
+def test_lorenz_follows_its_equations():
+    signal = teachers.lorenz(20_000, DT)
+    x, y, z = signal[5000:].T
+    assert np.abs(x).max() < 0.35
+    assert 0.05 < z.min() < z.max() < 0.7
+    for value, slope in ((x, 10 * (y - x)), (y, x * (28 - 70 * z) - y), (z, 70 * x * y - 8 / 3 * z)):
+        assert np.corrcoef(np.gradient(value, DT)[1:-1], slope[1:-1])[0, 1] > 0.999
+
+
+def test_ode_to_joy():
+    signal = teachers.ode_to_joy(8000, DT)
+    assert np.allclose(signal[:4000], signal[4000:], atol=1e-9)
+    assert ((signal > 1e-9).sum(1) <= 1).all()
+    for slot, channel in enumerate(teachers.NOTES[:14]):
+        assert signal[250 * slot + 124].argmax() == channel
+        assert signal[250 * slot + 124, channel] == pytest.approx(1.0)
+    assert signal[3749, 1] == pytest.approx(1.0)  # the long note peaks in its middle
+    assert signal[3624, 1] == pytest.approx(np.sin(np.pi / 4), abs=1e-6)
+
+
+def test_the_temporal_signal_shows_one_channel_after_another():
+    signal = teachers.temporal_signal(2000, DT, 8, 1.0)
+    assert np.allclose(signal[:1000], signal[1000:], atol=1e-9)
+    assert ((signal > 1e-9).sum(1) <= 1).all()
+    for channel in range(8):
+        assert signal[125 * channel + 61 : 125 * channel + 63, channel].max() == pytest.approx(1.0, abs=1e-3)
+
+
+def test_the_song_repeats():
+    picture = teachers.song(2000, 5e-3, period=5.0)
+    assert picture.shape == (2000, 30)
+    assert np.allclose(picture[:1000], picture[1000:], atol=1e-9)
+    assert picture.min() == 0
+    assert 0.5 < picture.max() < 2
+    assert not np.allclose(picture, teachers.song(2000, 5e-3, seed=1))
+
+
+@pytest.mark.parametrize("hz", [3.0, 5.0, 5.1])
+def test_frequency(hz):
+    noise = 0.1 * np.random.default_rng(0).standard_normal(5000)
+    assert scores.frequency(0.4 + teachers.sine(5000, DT, hz)[:, 0] + noise, DT, 30e-3) == pytest.approx(hz, rel=0.02)
+    assert scores.frequency(np.zeros(100), DT) == 0
+
+
+@pytest.mark.parametrize("window", [200, 500, 730])
+def test_alignment_finds_the_shift(window):
+    """A shifted teacher fits without error, whatever the length of the window; all shifts are tried in the plain version."""
+    random = np.random.default_rng(0)
+    cycle = random.standard_normal((400, 3))
+    long = np.tile(cycle, (8, 1))
+    noise = 0.1 * random.standard_normal((2200, 3))
+    found = scores.aligned(long[137 : 137 + 2200] + noise, cycle, window)
+    assert len(found.rmse) == 2200 // window
+    for k, shift in enumerate(found.shift):
+        assert shift == (137 + k * window) % 400
+        part = (long[137 : 137 + 2200] + noise)[k * window : (k + 1) * window]
+        errors = [np.sqrt(np.mean((part - long[s : s + window]) ** 2)) for s in range(400)]
+        assert found.rmse[k] == pytest.approx(min(errors))
+    assert found.correlation.min() > 0.98
+    assert scores.aligned(noise, cycle, window).correlation.max() < 0.5
+
+
+def test_clocked_error_is_not_what_is_scored():
+    cycle = teachers.sine(200, DT)
+    drifting = teachers.sine(3000, DT, 5.05)
+    assert scores.aligned(drifting, cycle, 1000).rmse.max() < 0.15
+    assert np.sqrt(np.mean((drifting - teachers.sine(3000, DT)) ** 2)) > 0.3
+
+
+def test_lorenz_statistics_tell_the_attractor_from_noise():
+    z = teachers.lorenz(60_000, DT)[5000:, 2]
+    found = scores.lorenz(z, DT)
+    assert found.interval == pytest.approx(0.75, abs=0.03)
+    assert found.mean == pytest.approx(0.54, abs=0.02)
+    assert found.explained > 0.9  # the tent map
+    shuffled = z.copy()
+    random = np.random.default_rng(0)
+    at = np.flatnonzero((z[1:-1] > z[:-2]) & (z[1:-1] >= z[2:])) + 1
+    edges = np.concatenate([[0], (at[:-1] + at[1:]) // 2, [len(z)]])
+    pieces = [z[a:b] for a, b in itertools.pairwise(edges)]
+    shuffled = np.concatenate([pieces[k] for k in random.permutation(len(pieces))])
+    assert scores.lorenz(shuffled, DT).explained < 0.5
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (lambda: teachers.sine(0, DT), "teacher: 0 steps"),
+        (lambda: teachers.temporal_signal(10, DT, 0, 1.0), "temporal_signal: 0 channels"),
+        (lambda: scores.aligned(np.zeros((5, 1)), np.zeros((3, 2)), 2), "aligned: signal"),
+        (lambda: scores.aligned(np.zeros((5, 1)), np.zeros((3, 1)), 6), "aligned: signal"),
+        (lambda: scores.lorenz(np.zeros(1000), DT), "lorenz: 0 peaks"),
+    ],
+)
+def test_bad_input_is_refused(call, message):
+    with pytest.raises(UserError, match=f"^{message}"):
+        call()
