@@ -22,7 +22,7 @@ def small(kind: str, n: int = 60, k: int = 2, seed: int = 0):
     model, dt, rise, fall, gain, strength, balanced = SETTINGS[kind]
     random = np.random.default_rng(seed)
     static = networks.static_weights(n, gain, 0.2, balanced, random)
-    network = Network(model, dt, rise, fall, static, strength * random.uniform(-1, 1, (n, k)))
+    network = Network(model, dt, rise, fall, static, strength * random.uniform(-1, 1, (k, n)))
     v = {"lif": random.uniform(-65, 30, n), "theta": random.uniform(-np.pi, np.pi, n)}.get(
         kind, random.uniform(-60, 30, n)
     )
@@ -34,7 +34,7 @@ def small(kind: str, n: int = 60, k: int = 2, seed: int = 0):
 def test_spikes_are_those_of_the_plain_network(kind):
     """Without learning, with a decoder that feeds back: all sums run in the same order, so that every spike is the same."""
     network, v, teacher = small(kind)
-    decoder = 1e-3 * np.random.default_rng(1).standard_normal((60, 2)) * (1e3 if kind == "izhikevich" else 1)
+    decoder = 1e-3 * np.random.default_rng(1).standard_normal((2, 60)) * (1e3 if kind == "izhikevich" else 1)
     state = networks.start(network, v, 1.0)
     state.decoder[:] = decoder
     ours = networks.run(network, state, 6000, None, None, listed=10**6)
@@ -65,12 +65,12 @@ def test_learning_is_that_of_the_plain_network(kind):
 def test_pending_updates_are_the_same_algebra():
     random = np.random.default_rng(0)
     n, k = 40, 3
-    state, decoder = rls.start(n, 0.5), np.zeros((n, k))
-    p, phi = 0.5 * np.eye(n), np.zeros((n, k))
+    state, decoder = rls.start(n, 0.5), np.zeros((k, n))
+    p, phi = 0.5 * np.eye(n), np.zeros((k, n))
     for _ in range(53):
         r, error = random.random(n), random.standard_normal(k)
         c = p @ r
-        phi -= np.outer(c, error)
+        phi -= np.outer(error, c)
         p -= np.outer(c, c) / (1 + r @ c)
         rls.update(state, decoder, r, error)
     assert state.count[0] == 53 % rls.PENDING
@@ -109,7 +109,7 @@ def test_it_learns_a_sine():
     random = np.random.default_rng(3)
     n = 300
     static = networks.static_weights(n, 0.1, 0.1, True, random)
-    network = Network(Lif(), 5e-5, 2e-3, 20e-3, static, 30.0 * random.uniform(-1, 1, (n, 1)))
+    network = Network(Lif(), 5e-5, 2e-3, 20e-3, static, 30.0 * random.uniform(-1, 1, (1, n)))
     state = networks.start(network, random.uniform(-65, 30, n), 2.5e-6)
     teacher = np.sin(10 * np.pi * np.arange(80_000) * 5e-5)[:, None]
     networks.run(network, state, 60_000, teacher[:60_000], Learning(10_000, 60_000, 50, 2.5e-6))
@@ -161,4 +161,4 @@ def test_a_p_that_is_not_positive_is_named():
     state = rls.start(3, 1.0)
     np.fill_diagonal(state.p, -1.0)
     with pytest.raises(UserError, match="P is not positive any more"):
-        rls.update(state, np.zeros((3, 1)), np.ones(3), np.ones(1))
+        rls.update(state, np.zeros((1, 3)), np.ones(3), np.ones(1))

@@ -67,7 +67,7 @@ class Network(NamedTuple):
         rise: time constant of the synapse's rise; tau_r.
         fall: of its decay; tau_d.
         static: G omega.
-        feedback: Q eta, `(n, k)`.
+        feedback: Q eta, `(k, n)`.
     """
 
     model: Model
@@ -102,7 +102,7 @@ class State(NamedTuple):
         current, rising: filtered input and the first stage of its filter `(n,)`.
         rate, rate_rising: filtered spikes likewise `(n,)`.
         z: decoded output `(k,)`.
-        decoder: phi, `(n, k)`.
+        decoder: phi, `(k, n)`.
         step: number of steps so far, int64 `(1,)`.
         rls: state of the learning rule.
     """
@@ -181,7 +181,7 @@ def start(network: Network, v: np.ndarray, initial: float) -> State:
     Raises:
         UserError: parameters that do not fit together.
     """
-    n, k = network.feedback.shape
+    k, n = network.feedback.shape
     if v.shape != (n,) or len(network.static.starts) != n + 1:
         raise UserError(
             f"force: feedback is for {n} neurons, potentials have shape {v.shape}, weights {len(network.static.starts) - 1}"
@@ -196,7 +196,7 @@ def start(network: Network, v: np.ndarray, initial: float) -> State:
         )
     zero = [np.zeros(n) for _ in range(5)]
     u, current, rising, rate, rate_rising = zero
-    empty = np.zeros(k), np.zeros((n, k)), np.zeros(1, np.int64), rls.start(n, initial)
+    empty = np.zeros(k), np.zeros((k, n)), np.zeros(1, np.int64), rls.start(n, initial)
     return State(v.astype(float).copy(), u, np.zeros(n, np.int64), current, rising, rate, rate_rising, *empty)
 
 
@@ -224,7 +224,7 @@ def run(
     Raises:
         UserError: a teacher that does not fit, numbers that stop being finite, or a P that is not positive any more.
     """
-    n, k = network.feedback.shape
+    k, n = network.feedback.shape
     if learning is not None and (teacher is None or teacher.shape != (count, k) or not np.isfinite(teacher).all()):
         raise UserError(f"force: give a finite teacher of shape ({count}, {k}) to learn from")
     fixed = constants(network)

@@ -7,6 +7,18 @@ import numpy as np
 from snnrepro.force.networks import Izhikevich, Learning, Lif, Network, Trace, dense
 
 
+def _ordered_sum(terms: np.ndarray) -> float:
+    """Sum in eight interleaved parts, as the compiled network adds, so that rounding is the same."""
+    whole = len(terms) // 8 * 8
+    part = np.zeros(8)
+    for row in terms[:whole].reshape(-1, 8):
+        part = part + row
+    rest = 0.0
+    for term in terms[whole:]:
+        rest += term
+    return (((part[0] + part[1]) + (part[2] + part[3])) + ((part[4] + part[5]) + (part[6] + part[7]))) + rest
+
+
 def run(
     network: Network,
     v: np.ndarray,
@@ -23,22 +35,22 @@ def run(
         count: steps.
         teacher: what the output should be after each step `(count, k)`.
         learning: when the decoder learns; None: never.
-        decoder: to begin with, `(n, k)`; 0 where it is None.
+        decoder: to begin with, `(k, n)`; 0 where it is None.
     """
     model, dt = network.model, network.dt
-    n, k = network.feedback.shape
+    k, n = network.feedback.shape
     weights = dense(network.static)
     rise, fall = math.exp(-dt / network.rise), math.exp(-dt / network.fall)
     kick = 1.0 / (network.rise * network.fall)
     v, u, last = v.astype(float).copy(), np.zeros(n), np.full(n, -np.inf)
     current, h, rate, h_rate, z = np.zeros(n), np.zeros(n), np.zeros(n), np.zeros(n), np.zeros(k)
-    phi = np.zeros((n, k)) if decoder is None else decoder.copy()
+    phi = np.zeros((k, n)) if decoder is None else decoder.copy()
     p = np.eye(n) * (1.0 if learning is None else learning.initial)
     outputs, steps, units = np.empty((count, k)), [], []
     for i in range(1, count + 1):
         s = current.copy()
         for j in range(k):
-            s = s + network.feedback[:, j] * z[j]  # Eq. (1)
+            s = s + network.feedback[j] * z[j]  # Eq. (1)
         if isinstance(model, Lif):
             free = i - last > round(model.refractory / dt)
             v = np.where(free, v + dt * (model.bias + s - v) / model.tau, v)  # Eq. (3)
@@ -62,14 +74,11 @@ def run(
         h_rate = h_rate * fall
         h_rate[spiking] += kick
         for j in range(k):
-            total = 0.0
-            for weight, r in zip(phi[:, j], rate, strict=True):
-                total += weight * r
-            z[j] = total  # Eq. (5)
+            z[j] = _ordered_sum(phi[j] * rate)  # Eq. (5)
         outputs[i - 1] = z
         if learning is not None and i % learning.every == 1 % learning.every and learning.first < i < learning.last:
             c = p @ rate
-            phi = phi - np.outer(c, z - teacher[i - 1])  # Eq. (6)
+            phi = phi - np.outer(z - teacher[i - 1], c)  # Eq. (6)
             p = p - np.outer(c, c) / (1 + rate @ c)  # Eq. (7)
         steps += [i - 1] * len(spiking)
         units += spiking.tolist()

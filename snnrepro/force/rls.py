@@ -48,7 +48,7 @@ def update(state: RLS, decoder: np.ndarray, rate: np.ndarray, error: np.ndarray)
 
     Args:
         state: P.
-        decoder: `(n, k)`.
+        decoder: `(k, n)`.
         rate: filtered spikes r `(n,)`.
         error: decoded output less teacher `(k,)`.
 
@@ -65,7 +65,7 @@ def update(state: RLS, decoder: np.ndarray, rate: np.ndarray, error: np.ndarray)
         raise UserError(
             f"rls: 1 + r'Pr is {scale:g}; P is not positive any more. Use a smaller initial P or fewer updates"
         )
-    decoder -= np.outer(c, error)  # Eq. (6)
+    decoder -= np.outer(error, c)  # Eq. (6)
     state.vectors[:, m] = c / np.sqrt(scale)  # Eq. (7)
     state.count[0] = m + 1
     if m + 1 == PENDING:

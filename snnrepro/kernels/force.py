@@ -1,7 +1,7 @@
 """Networks for FORCE training, compiled: many steps between two updates of the decoder.
 
 Spikes are few, so a spike adds one column of a sparse matrix and nothing else is multiplied. The order of the operations of a step is
-that of the authors' code; sums run from the first to the last neuron.
+that of the authors' code, and sums run in a fixed order.
 """
 
 import math
@@ -12,6 +12,75 @@ LIF, THETA, IZHIKEVICH = range(3)
 
 
 @compiled
+def weighted_sum(a, b):
+    """Sum of a * b, in eight interleaved parts that are added in pairs at the end."""
+    n = a.size
+    t0 = t1 = t2 = t3 = t4 = t5 = t6 = t7 = 0.0
+    i = 0
+    while i + 8 <= n:
+        t0 += a[i] * b[i]
+        t1 += a[i + 1] * b[i + 1]
+        t2 += a[i + 2] * b[i + 2]
+        t3 += a[i + 3] * b[i + 3]
+        t4 += a[i + 4] * b[i + 4]
+        t5 += a[i + 5] * b[i + 5]
+        t6 += a[i + 6] * b[i + 6]
+        t7 += a[i + 7] * b[i + 7]
+        i += 8
+    rest = 0.0
+    while i < n:
+        rest += a[i] * b[i]
+        i += 1
+    return (((t0 + t1) + (t2 + t3)) + ((t4 + t5) + (t6 + t7))) + rest
+
+
+@compiled
+def _drive(current, feedback, z, s):
+    """s = current + feedback @ z, channel after channel."""
+    s[:] = current
+    for j in range(z.size):
+        column, value = feedback[j], z[j]
+        for i in range(s.size):
+            s[i] += column[i] * value
+
+
+@compiled
+def _move(model, dt, c, s, v, u, blocked):
+    """One Euler step of the neurons with current s and constants c; u is the recovery."""
+    if model == LIF:  # tau, steps of refractoriness, threshold, reset, bias
+        for i in range(v.size):
+            moved = v[i] + dt * (c[4] + s[i] - v[i]) / c[0]
+            v[i] = v[i] if blocked[i] > 0 else moved
+            blocked[i] = max(blocked[i] - 1, 0)
+    elif model == THETA:
+        for i in range(v.size):
+            cosine = math.cos(v[i])
+            v[i] += dt * ((1 - cosine) + math.pi * math.pi * (1 + cosine) * s[i])
+    else:  # C, k, rest, threshold, peak, reset, a, b, d, bias
+        for i in range(v.size):
+            before = v[i]
+            v[i] += dt * (c[1] * (before - c[2]) * (before - c[3]) - u[i] + s[i] + c[9]) / c[0]
+            u[i] += dt * c[6] * (c[7] * (before - c[2]) - u[i])
+
+
+@compiled
+def _filter(rise, fall, dt, first, second):
+    """One step of a double exponential filter without input; `first` takes the input, `second` is the output."""
+    for i in range(first.size):
+        second[i] = second[i] * rise + first[i] * dt
+        first[i] = first[i] * fall
+
+
+@compiled
+def _finite(v):
+    """Whether all are finite."""
+    bad = 0
+    for i in range(v.size):
+        bad += not (abs(v[i]) < math.inf)
+    return bad == 0
+
+
+@compiled
 def steps(
     model, count, first, dt, constants, rise, fall, kick, starts, rows, values, feedback, decoder, v, u, blocked, current, rising, rate,
     rate_rising, arrived, z, outputs, spike_steps, spike_units, place,
@@ -19,41 +88,22 @@ def steps(
     """Advance the network by `count` steps, in place; returns the number of spikes listed so far, or -1 where v is not finite.
 
     model: LIF, THETA or IZHIKEVICH, with its `constants`; rise, fall: decay factors of a step; kick: what a spike adds to the first
-    stage of the filter. starts, rows, values: static weights by sending neuron. feedback (n, k), decoder (n, k). v, u (n,): potential
-    and recovery; blocked (n,): steps of refractoriness left; current, rising (n,): filtered input; rate, rate_rising (n,): filtered
+    stage of the filter. starts, rows, values: static weights by sending neuron. feedback, decoder (k, n); v, u (n,): potential and
+    recovery; blocked (n,): steps of refractoriness left; current, rising (n,): filtered input; rate, rate_rising (n,): filtered
     spikes; arrived (n,): work space; z (k,): decoded output. outputs (count, k); spike_steps, spike_units: a list of spikes, filled
     from `place` on, as long as it is.
     """
-    n, k = feedback.shape
+    k, n = feedback.shape
+    peak = constants[2] if model == LIF else math.pi if model == THETA else constants[4]
     for step in range(count):
-        for i in range(n):
-            s = current[i]
-            for j in range(k):
-                s += feedback[i, j] * z[j]
-            if model == LIF:  # tau, steps of refractoriness, threshold, reset, bias
-                if blocked[i] == 0:
-                    v[i] += dt * (constants[4] + s - v[i]) / constants[0]
-                else:
-                    blocked[i] -= 1
-            elif model == THETA:
-                c = math.cos(v[i])
-                v[i] += dt * ((1 - c) + math.pi * math.pi * (1 + c) * s)
-            else:  # C, k, rest, threshold, peak, reset, a, b, d, bias
-                before = v[i]
-                v[i] += (
-                    dt
-                    * (constants[1] * (before - constants[2]) * (before - constants[3]) - u[i] + s + constants[9])
-                    / constants[0]
-                )
-                u[i] += dt * constants[6] * (constants[7] * (before - constants[2]) - u[i])
-        peak = constants[2] if model == LIF else math.pi if model == THETA else constants[4]
+        _drive(current, feedback, z, arrived)
+        _move(model, dt, constants, arrived, v, u, blocked)
+        if not _finite(v):
+            return -1
+        _filter(rise, fall, dt, rising, current)
+        _filter(rise, fall, dt, rate_rising, rate)
         arrived[:] = 0
-        finite = True
         for i in range(n):
-            current[i] = current[i] * rise + rising[i] * dt
-            rate[i] = rate[i] * rise + rate_rising[i] * dt
-            rate_rising[i] *= fall
-            finite &= math.isfinite(v[i])
             if v[i] >= peak:
                 for e in range(starts[i], starts[i + 1]):
                     arrived[rows[e]] += values[e]
@@ -68,14 +118,8 @@ def steps(
                 else:
                     v[i] = constants[5]
                     u[i] += constants[8]
-        if not finite:
-            return -1
         for i in range(n):
-            rising[i] = rising[i] * fall + arrived[i] * kick
+            rising[i] += arrived[i] * kick
         for j in range(k):
-            total = 0.0
-            for i in range(n):
-                total += decoder[i, j] * rate[i]
-            z[j] = total
-            outputs[step, j] = total
+            z[j] = outputs[step, j] = weighted_sum(decoder[j], rate)
     return place
