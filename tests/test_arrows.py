@@ -28,7 +28,7 @@ MAY_IMPORT = {
     **dict.fromkeys(METHODS, BASE | GROUND),
     "eprop": BASE | GROUND | {"surrogate"},
     "hardware": BASE | GROUND | {"surrogate", "first_spike"},
-    "peers": BASE | {"neurons", "first_spike"},
+    "peers": BASE | {"neurons", "first_spike", "force"},
     "papers": BASE | GROUND | METHODS | {"peers", "experiment"},
     # Beside them. None imports a method; papers are looked up by name when a run asks for one.
     "ledger": BASE | {"experiment"},

@@ -265,6 +265,8 @@ def test_neurons_with_time_constants_of_their_own():
     assert checked > 90
     with pytest.raises(UserError, match=r"^mismatched_times: give each neuron a positive threshold"):
         mismatched_times(t, w, Neuron(), ones, ones, ones)
+    with pytest.raises(UserError, match=r"^mismatched_times: give each neuron a positive threshold"):
+        mismatched_times(t, w, Neuron(), math.inf * ones, ones, ones)
 
 
 # Gradients ------------------------------------------------------------------------------------------------------------------
@@ -511,6 +513,9 @@ def test_bad_input_is_refused(t, w, p, message):
 def test_an_unknown_engine_is_refused():
     with pytest.raises(UserError, match="unknown engine 'slow'"):
         spike_times(T, W, Neuron(), engine="slow")
+    for limit in (0.0, -1.0, math.nan):
+        with pytest.raises(UserError, match="largest_change is"):
+            spike_times(T, W, Neuron(), largest_change=limit)
     with pytest.raises(UserError, match="knows no largest_change"):
         spike_times(T, W, Neuron(), engine="reference", largest_change=1.0)
 
@@ -576,6 +581,8 @@ def test_the_earliest_decides():
         ([0, 3], "labels 0 .. 3 lie outside 0 .. 2"),
         ([-1, 2], "labels -1 .. 2 lie outside 0 .. 2"),
         ([0], "labels have shape (1,); give one for each of 2 samples"),
+        ([0.0, 1.0], "labels are torch.float32; give int64"),
+        ([False, True], "labels are torch.bool; give int64"),
     ],
 )
 def test_bad_labels_are_refused(label, message):
@@ -590,6 +597,14 @@ def test_nan_times_and_silent_batches_are_refused():
     batch = torch.full((2, 4), math.inf, dtype=torch.float64), torch.tensor([0, 1])
     with pytest.raises(UserError, match=r"^train: no input spikes in a batch; nothing can be learned from it$"):
         ttfs.train(network, [batch], Neuron(), optimiser, None)
+
+
+def test_no_batches_and_too_few_limits_are_refused():
+    network, optimiser = small_network()
+    with pytest.raises(UserError, match=r"^train: there are no batches$"):
+        ttfs.train(network, [], Neuron(), optimiser, None)
+    with pytest.raises(UserError, match=r"^train: 1 limits for 2 layers; give one a layer$"):
+        ttfs.train(network, [], Neuron(), optimiser, ttfs.Repair((0.3,)))
 
 
 def small_network(mean: float = 1.5, bias: float | None = 0.9, hidden: int = 6):

@@ -8,6 +8,7 @@ import pytest
 from snnrepro.errors import UserError
 from snnrepro.force import networks, reference, rls
 from snnrepro.force.networks import Izhikevich, Learning, Lif, Network, Theta
+from snnrepro.peers.force import run_brian2
 
 SETTINGS = {
     "lif": (Lif(), 5e-5, 2e-3, 20e-3, 0.1, 30.0, True),
@@ -162,3 +163,26 @@ def test_a_p_that_is_not_positive_is_named():
     np.fill_diagonal(state.p, -1.0)
     with pytest.raises(UserError, match="P is not positive any more"):
         rls.update(state, np.zeros((1, 3)), np.ones(3), np.ones(1))
+
+
+def test_brian2_spikes_at_the_same_steps():
+    """For the first 100 ms, while the decoder learns; later rounding decides, and statistics are compared."""
+    network, v, teacher = small("lif", n=120, k=1, seed=5)
+    learning = Learning(100, 10**6, 50, 2.5e-6)
+    state = networks.start(network, v, learning.initial)
+    ours = networks.run(network, state, 10_000, teacher[:10_000], learning, listed=10**6)
+    theirs = run_brian2(network, v, 10_000, teacher[:10_000], learning)
+    early, late = ours.spike_steps < 2000, theirs.spike_steps < 2000
+    assert early.sum() > 200
+    assert np.array_equal(ours.spike_steps[early], theirs.spike_steps[late])
+    assert np.array_equal(ours.spike_units[early], theirs.spike_units[late])
+    np.testing.assert_allclose(ours.outputs[:2000], theirs.outputs[:2000], rtol=1e-6, atol=1e-9)
+    assert ours.spikes == pytest.approx(len(theirs.spike_steps), rel=0.05)
+    errors = [np.sqrt(np.mean((found.outputs[5000:] - teacher[5000:10_000]) ** 2)) for found in (ours, theirs)]
+    assert errors[0] == pytest.approx(errors[1], rel=0.5)
+
+
+def test_brian2_refuses_other_neurons():
+    network, v, teacher = small("theta")
+    with pytest.raises(UserError, match=r"^Brian2: this second opinion knows LIF neurons only$"):
+        run_brian2(network, v, 10, teacher, Learning(0, 9, 1, 1.0))

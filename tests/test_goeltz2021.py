@@ -73,7 +73,9 @@ def test_black_pixels_spike_last_or_not_at_all():
     assert data.t[0].min() == pytest.approx(0.15 + 1.85 / 256)
     assert (data.t[2].numpy() == 2.0).sum() == (mnist_5k().x_test == 0).sum()
     assert len(split.x_train) == 3600
-    small, _ = paper._pictures(paper.EXPERIMENTS["small_digits"].quick)
+    small, seen = paper._pictures(paper.EXPERIMENTS["small_digits"].quick)
+    assert seen.x_train.shape == (3600, 256)
+    assert np.array_equal(seen.x_train > 0, np.isfinite(small.t[0].numpy()))
     assert small.t[0].shape == (3600, 256)
     assert torch.isinf(small.t[0]).double().mean() > 0.3
     assert small.t[0][torch.isfinite(small.t[0])].max() < 2.0
@@ -91,7 +93,21 @@ def test_a_run_goes_on_where_it_stopped(tmp_path):
         assert torch.equal(a, b)
     assert np.array_equal(whole.loss, resumed.loss)
     assert np.array_equal(whole.repaired, resumed.repaired)
-    assert np.array_equal(whole.accuracy[-1], resumed.accuracy[-1])
+    assert np.array_equal(whole.accuracy, resumed.accuracy)
+    last = paper._accuracy(whole.network, few().t[1], few().label[1], whole.p)[0]
+    assert last == whole.accuracy[:, 0].max()  # what is kept is the network that is best on the validation samples
+
+
+def test_a_gradient_that_is_nan_is_no_success(monkeypatch):
+    t = 3 * torch.rand(1, 8, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    w = 1.5 + torch.rand(8, 5, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
+    p, direction = paper.NEURONS["equal"], torch.ones(8, 5, dtype=torch.float64)
+    error, checked = paper._gradient_error(p, t, w, direction)
+    assert checked
+    assert error < 1e-6
+    original = torch.autograd.grad
+    monkeypatch.setattr(torch.autograd, "grad", lambda *a, **k: tuple(math.nan * g for g in original(*a, **k)))
+    assert math.isnan(paper._gradient_error(p, t, w, direction)[0])
 
 
 def test_what_is_judged():
@@ -168,14 +184,14 @@ WITHOUT_EFFECT = {
     "yin-yang-accuracy": 0.75,  # no hidden layer
     "yin-yang-last-epochs": 0.75,
     "yin-yang-untrained": 0.9,  # a trained network
-    "decisions-before-the-last-input": 0.34,
-    "decision-time": 2.0,  # a network that waits for the last input
+    "decisions-before-the-last-input": 0.45,  # the best of five untrained networks
+    "runner-up-is-far-behind": 0.15,  # untrained
     "errors-lie-at-the-border": 0.088,  # all samples
     "repairs-replace-most-updates": 0.0,
-    "six-bits-are-enough": 0.2,  # two bits
+    "six-bits-are-enough": 0.75,  # two bits
     "two-bits-are-not": 0.0,
     "jitter-costs": 0.0,
-    "spread-of-time-constants": 0.1,
+    "spread-of-time-constants": 0.75,  # no hidden layer
     "shuffled-times-cannot-be-learned": 0.9,
     "without-repair-training-stalls": 0.0,
     "a-hidden-layer-is-needed": 0.9,

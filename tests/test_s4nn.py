@@ -143,6 +143,13 @@ def test_hidden_neurons_that_never_spike_get_new_weights():
     assert not np.array_equal(network.hidden[:, 2], before)
 
 
+def test_images_may_be_black_and_begin_early():
+    """An image without active pixels, one that ends late before one that begins early."""
+    times = np.array([[14, 15, 16], [99, 99, 99], [0, 1, 2], [99, 99, 99]])
+    found = s4nn.respond(s4nn.Network(np.full((3, 2), 2.0), np.full((2, 2), 2.0)), s4nn.images(times, 16), P)
+    assert found.hidden.tolist() == [[16, 16], [16, 16], [2, 2], [16, 16]]
+
+
 def test_it_learns():
     random = np.random.default_rng(0)
     label = np.arange(300) % 3
@@ -158,6 +165,7 @@ def test_it_learns():
     assert after["potential"] > 0.95
 
 
+SETTINGS = "s4nn: give at least 4 steps, two positive thresholds, a margin of 1 or more whole steps, and no negative rate or decay"
 IMAGES = s4nn.images(np.array([[1, 2, 3]]), 16)
 NET = s4nn.Network(np.ones((3, 2)), np.ones((2, 2)))
 
@@ -187,12 +195,46 @@ NET = s4nn.Network(np.ones((3, 2)), np.ones((2, 2)))
             "s4nn: the output weights hold NaN or infinite values",
         ),
         (
-            lambda: s4nn.respond(NET, IMAGES, P._replace(end=3)),
-            "s4nn: a pixel spikes at step 3 of 3; encode the images with this end",
+            lambda: s4nn.respond(NET, s4nn.images(np.array([[1, 2, 9]]), 16), P._replace(end=5)),
+            "s4nn: a pixel spikes at step 9 of 5; encode the images with this end",
+        ),
+        *[
+            (lambda change=change: s4nn.respond(NET, IMAGES, P._replace(**change)), SETTINGS)
+            for change in (
+                {"rate": -1.0},
+                {"rate": np.nan},
+                {"decay": np.nan},
+                {"rate": 2.0, "decay": 0.5},
+                {"thresholds": (3.0,)},
+                {"thresholds": (3.0, np.nan)},
+                {"margin": 1.7},
+                {"end": 3},
+            )
+        ],
+        (
+            lambda: s4nn.respond(NET._replace(output=np.ones((50, 2))), IMAGES, P),
+            "s4nn: weights have shapes (3, 2) and (50, 2); give floats (pixels, hidden) and (hidden, classes)",
         ),
         (
-            lambda: s4nn.respond(NET, IMAGES, P._replace(rate=-1.0)),
-            "s4nn: give at least 4 steps, positive thresholds, a margin of 1 or more, and no negative rate or decay",
+            lambda: s4nn.respond(NET._replace(hidden=np.ones((3, 2), int)), IMAGES, P),
+            "s4nn: weights have shapes (3, 2) and (2, 2); give floats (pixels, hidden) and (hidden, classes)",
+        ),
+        (
+            lambda: s4nn.respond(NET, IMAGES._replace(times=IMAGES.times[::-1].copy()), P),
+            "s4nn: the pixels of an image are not in order of their times; make them with `encode` or `images`",
+        ),
+        (
+            lambda: s4nn.respond(NET, IMAGES._replace(pixels=IMAGES.pixels + 1), P),
+            "s4nn: a pixel or a time lies outside the images; make them with `encode` or `images`",
+        ),
+        (
+            lambda: s4nn.respond(NET, IMAGES._replace(starts=np.array([0, 2])), P),
+            "s4nn: the lists of pixels do not fit together; make them with `encode` or `images`",
+        ),
+        (lambda: s4nn.respond(NET, s4nn.images(np.full((2, 3), 99), 16), P), "s4nn: no pixel of any image spikes"),
+        (
+            lambda: s4nn.train_epoch(NET, IMAGES, np.array([1]), P, np.array([-1]), np.random.default_rng(0)),
+            "s4nn: the order names images outside 0 .. 0",
         ),
         (lambda: train(np.array([2])), "s4nn: give one label from 0 to 1 for each of 1 images"),
         (lambda: train(np.array([0, 1])), "s4nn: give one label from 0 to 1 for each of 1 images"),

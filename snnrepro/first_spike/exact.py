@@ -62,7 +62,8 @@ def spike_times(
 ) -> Tensor:
     """First spike time of each neuron `(batch, neurons)`, infinite where it stays silent. Differentiable in both arguments.
 
-    Where a neuron is silent, or touches the threshold without crossing it, its gradient is 0.
+    Where a neuron is silent its gradient is 0; where it touches the threshold without crossing it, too (`fast`), or not finite
+    (`reference`).
 
     Args:
         t: input times `(batch, inputs)` in any order, infinite where there is no spike.
@@ -79,6 +80,8 @@ def spike_times(
     """
     kind, h = check(p)
     _check_input(t, w)
+    if not largest_change > 0:
+        raise UserError(f"spike_times: largest_change is {largest_change}; it must be positive")
     x = t / p.tau_syn
     if engine == "reference":
         if largest_change < math.inf:
@@ -108,9 +111,12 @@ def mismatched_times(t: Tensor, w: Tensor, p: Neuron, tau_mem: Tensor, tau_syn: 
     check(p)
     _check_input(t, w)
     each = [a.detach().double().numpy() for a in (tau_mem, tau_syn, threshold)]
-    if any(a.shape != (w.shape[1],) or not (a > 0).all() for a in each) or (each[0] == each[1]).any():
+    if (
+        any(a.shape != (w.shape[1],) or not ((a > 0) & np.isfinite(a)).all() for a in each)
+        or (each[0] == each[1]).any()
+    ):
         raise UserError(
-            "mismatched_times: give each neuron a positive threshold and two positive, different time constants"
+            "mismatched_times: give each neuron a positive threshold and two positive, finite, different time constants"
         )
     x = (t.detach().double() / p.tau_syn).contiguous().numpy()
     times = np.empty((len(x), w.shape[1]))

@@ -114,20 +114,45 @@ def initial_network(sizes: tuple[int, int, int], p: Settings, random: np.random.
 
 
 def _check(network: Network, given: Images, p: Settings) -> None:
-    """Refuse what does not fit together."""
+    """Refuse what does not fit together: the compiled loops look at no bounds."""
+    numbers = (*p.thresholds, p.rate, p.decay, p.hidden_range, p.output_range, p.least_active)
+    sensible = len(p.thresholds) == 2 and all(np.isfinite(numbers)) and min(p.thresholds) > 0 and min(numbers) >= 0
+    if (
+        not sensible
+        or p.rate * p.decay >= 1
+        or p.end < 4
+        or p.margin < 1
+        or int(p.margin) != p.margin
+        or int(p.end) != p.end
+    ):
+        raise UserError(
+            "s4nn: give at least 4 steps, two positive thresholds, a margin of 1 or more whole steps, and no negative rate or decay"
+        )
+    if any(w.ndim != 2 or w.dtype.kind != "f" for w in network) or network.hidden.shape[1] != network.output.shape[0]:
+        shapes = f"{network.hidden.shape} and {network.output.shape}"
+        raise UserError(f"s4nn: weights have shapes {shapes}; give floats (pixels, hidden) and (hidden, classes)")
     if given.size != len(network.hidden):
         raise UserError(f"s4nn: images have {given.size} pixels, the network takes {len(network.hidden)}")
-    if len(given.times) and int(given.times.max()) >= p.end:
-        raise UserError(
-            f"s4nn: a pixel spikes at step {int(given.times.max())} of {p.end}; encode the images with this end"
-        )
-    if p.end < 4 or p.rate < 0 or p.decay < 0 or min(p.thresholds) <= 0 or p.margin < 1:
-        raise UserError(
-            "s4nn: give at least 4 steps, positive thresholds, a margin of 1 or more, and no negative rate or decay"
-        )
     for name, w in network._asdict().items():
         if not np.isfinite(w).all():
             raise UserError(f"s4nn: the {name} weights hold NaN or infinite values")
+    starts, pixels, times = given[:3]
+    if len(starts) < 2 or starts[0] != 0 or not starts[-1] == len(times) == len(pixels) or (np.diff(starts) < 0).any():
+        raise UserError("s4nn: the lists of pixels do not fit together; make them with `encode` or `images`")
+    if not len(times):
+        raise UserError("s4nn: no pixel of any image spikes")
+    if not 0 <= int(pixels.min()) <= int(pixels.max()) < given.size or int(times.min()) < 0:
+        raise UserError("s4nn: a pixel or a time lies outside the images; make them with `encode` or `images`")
+    if int(times.max()) >= p.end:
+        raise UserError(f"s4nn: a pixel spikes at step {int(times.max())} of {p.end}; encode the images with this end")
+    inside = np.ones(len(times), bool)
+    inside[starts[:-1][starts[:-1] < len(times)]] = (
+        False  # the first pixel of an image may come before the last of the one before
+    )
+    if (np.diff(times, prepend=times[:1]) < 0)[inside].any():
+        raise UserError(
+            "s4nn: the pixels of an image are not in order of their times; make them with `encode` or `images`"
+        )
 
 
 def respond(network: Network, given: Images, p: Settings) -> Answers:
@@ -171,6 +196,8 @@ def train_epoch(
     classes = network.output.shape[1]
     if len(label) != len(given.starts) - 1 or (len(label) and not 0 <= label.min() <= label.max() < classes):
         raise UserError(f"s4nn: give one label from 0 to {classes - 1} for each of {len(given.starts) - 1} images")
+    if len(order) and not 0 <= int(np.min(order)) <= int(np.max(order)) < len(label):
+        raise UserError(f"s4nn: the order names images outside 0 .. {len(label) - 1}")
     output = np.empty((len(order), classes), np.int64)
     crossed, late = np.empty(output.shape), np.empty(output.shape)
     spiked = np.zeros(len(network.output), np.int64)

@@ -110,7 +110,7 @@ def time_cross_entropy(t: Tensor, label: Tensor, p: Neuron, loss: Loss = LOSS) -
     if bool(torch.isnan(t).any()):
         raise UserError("time_cross_entropy: the spike times hold NaN")
     t = t / p.tau_syn
-    true = t.gather(1, label[:, None])[:, 0]
+    true = t.gather(1, label.long()[:, None])[:, 0]
     spiked = torch.isfinite(true)
     if not bool(spiked.any()):
         return (0.0 * torch.where(torch.isfinite(t), t, 0.0)).sum() + SILENT_LABEL
@@ -125,10 +125,12 @@ def check_labels(label: Tensor, classes: int, samples: int) -> None:
     """Refuse labels that do not fit.
 
     Raises:
-        UserError: another number of labels than samples, or one that is no class.
+        UserError: another number of labels than samples, labels that are no integers, or one that is no class.
     """
     if tuple(label.shape) != (samples,):
         raise UserError(f"labels have shape {tuple(label.shape)}; give one for each of {samples} samples")
+    if label.dtype not in (torch.int64, torch.int32):
+        raise UserError(f"labels are {label.dtype}; give int64")
     if len(label) and not 0 <= int(label.min()) <= int(label.max()) < classes:
         raise UserError(f"labels {int(label.min())} .. {int(label.max())} lie outside 0 .. {classes - 1}")
 
@@ -187,8 +189,10 @@ def train(
         loss: constants of the loss.
 
     Raises:
-        UserError: a batch in which no input spikes, or labels that do not fit.
+        UserError: no batches, a batch in which no input spikes, labels that do not fit, or another number of limits than layers.
     """
+    if rule is not None and len(rule.limits) != len(network.weights):
+        raise UserError(f"train: {len(rule.limits)} limits for {len(network.weights)} layers; give one a layer")
     losses, repaired = [], np.zeros(len(network.weights))
     for t, label in batches:
         if not bool(torch.isfinite(t).any()):
@@ -203,6 +207,8 @@ def train(
         optimiser.zero_grad()
         value.backward()
         optimiser.step()
+    if not losses:
+        raise UserError("train: there are no batches")
     return Epoch(float(np.mean(losses)), tuple((repaired / len(losses)).tolist())), before
 
 

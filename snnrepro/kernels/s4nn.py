@@ -116,7 +116,7 @@ def learn(
     """Show images one after another and learn from each, in place.
 
     `spiked` (hidden,) counts the images for which a hidden neuron spiked; `output`, `crossed`, `at_late`: as in `present`, before the
-    update.
+    update; potentials are divided by the common factor.
     """
     size, classes = w_output.shape
     v_hidden, v_output, none = np.empty(size), np.empty(classes), np.empty(0)

@@ -88,7 +88,7 @@ def _gradient_error(p: Neuron, t: Tensor, w: Tensor, direction: Tensor) -> tuple
         (g,) = torch.autograd.grad(found[b, n], leaf, retain_graph=True)
         scale = (g * direction).abs().sum()
         errors.append(float(((g * direction).sum() - expected[b, n]).abs() / scale))
-    return max(errors), len(errors) - 1
+    return float(np.max(errors)), len(errors) - 1  # unlike max, it lets NaN through
 
 
 def spike_time(config: SpikeTime, seed: int, progress: Progress, checkpoint: Path | None) -> Result:
@@ -114,7 +114,7 @@ def spike_time(config: SpikeTime, seed: int, progress: Progress, checkpoint: Pat
             disagree += int((np.isfinite(found) != np.isfinite(reference)).sum())
             metrics["engine_error"] = max(metrics["engine_error"], np.abs(found[both] - reference[both]).max(initial=0))
             error, count = _gradient_error(p, t, w, torch.randn(w.shape, generator=g, dtype=w.dtype))
-            metrics["gradient_error"] = max(metrics["gradient_error"], error)
+            metrics["gradient_error"] = float(np.max([metrics["gradient_error"], error]))
             checked += count
         t = 0.5 + 2 * torch.rand(1, config.sizes[0], generator=g, dtype=torch.float64)
         t = (t / config.step).round() * config.step
@@ -198,10 +198,10 @@ def _yin_yang() -> Data:
 class Trained:
     """A network after training, and what happened on the way: a row an epoch."""
 
-    network: Network
+    network: Network  # at the epoch that is best on the validation samples
     p: Neuron
     epochs: np.ndarray  # (evaluations,)
-    accuracy: np.ndarray  # (evaluations, 3): training is not evaluated (NaN), validation, test
+    accuracy: np.ndarray  # (evaluations, 2): validation, test
     silent: np.ndarray  # (evaluations, layers): share of silent pairs in the validation samples
     loss: np.ndarray  # (epochs,)
     repaired: np.ndarray  # (epochs, layers)
@@ -234,9 +234,10 @@ def _train(recipe: Recipe, data: Data, seed: int, told, checkpoint: Path | None 
     optimiser = torch.optim.Adam(network.weights, lr=recipe.learning_rate)
     rule = None if recipe.limits is None else Repair(recipe.limits, recipe.bump)
     t = [part.to(dtype) for part in data.t]
+    best = [w.detach().clone() for w in network.weights]
     state, rows, curve, start = ttfs.UNTOUCHED, [], [], 0
     if checkpoint is not None and checkpoint.exists():
-        state, rows, curve, start = _restore(read_npz(checkpoint), network, optimiser)
+        state, rows, curve, start = _restore(read_npz(checkpoint), network, best, optimiser)
     for epoch in range(start, recipe.epochs):
         for group in optimiser.param_groups:
             group["lr"] = recipe.learning_rate * recipe.shrink ** (epoch // recipe.shrink_after)
@@ -255,29 +256,37 @@ def _train(recipe: Recipe, data: Data, seed: int, told, checkpoint: Path | None 
         curve.append((done.loss, *done.repaired))
         if (epoch + 1) % recipe.every == 0 or epoch >= recipe.epochs - recipe.tail:
             validation, silent = _accuracy(network, t[1], data.label[1], p)
+            if not rows or validation > max(row[1] for row in rows):
+                best = [w.detach().clone() for w in network.weights]
             rows.append((epoch + 1, validation, _accuracy(network, t[2], data.label[2], p)[0], *silent))
         told(epoch + 1, loss=done.loss, accuracy=rows[-1][2] if rows else math.nan)
         if checkpoint is not None and (epoch + 1) % 10 == 0:
-            write_npz(checkpoint, _state(network, optimiser, state, rows, curve))
+            write_npz(checkpoint, _state(network, best, optimiser, state, rows, curve))
     table, curve = np.array(rows), np.array(curve)
-    return Trained(network, p, table[:, 0], table[:, 1:3], table[:, 3:], curve[:, 0], curve[:, 1:], float(curve[0, 0]))
+    chosen = network._replace(weights=tuple(best))
+    return Trained(chosen, p, table[:, 0], table[:, 1:3], table[:, 3:], curve[:, 0], curve[:, 1:], float(curve[0, 0]))
 
 
-def _state(network: Network, optimiser, state: Bumped, rows: list, curve: list) -> dict[str, np.ndarray]:
+def _state(
+    network: Network, best: list[Tensor], optimiser, state: Bumped, rows: list, curve: list
+) -> dict[str, np.ndarray]:
     """Everything that training needs to go on."""
     arrays = {"rows": np.array(rows), "curve": np.array(curve)}
     arrays["bumped"] = np.array([-1 if state.layer is None else state.layer, state.bump])
     for k, w in enumerate(network.weights):
-        arrays[f"w{k}"] = w.detach().numpy().copy()
+        arrays[f"w{k}"], arrays[f"best{k}"] = w.detach().numpy().copy(), best[k].numpy().copy()
         arrays |= {f"{k}/{key}": value.numpy().copy() for key, value in optimiser.state[w].items()}
     return arrays
 
 
-def _restore(arrays: dict[str, np.ndarray], network: Network, optimiser) -> tuple[Bumped, list, list, int]:
+def _restore(
+    arrays: dict[str, np.ndarray], network: Network, best: list[Tensor], optimiser
+) -> tuple[Bumped, list, list, int]:
     """Put a saved state back, in place."""
     layer, bump = arrays["bumped"]
     for k, w in enumerate(network.weights):
         w.data.copy_(torch.from_numpy(arrays[f"w{k}"]))
+        best[k] = torch.from_numpy(arrays[f"best{k}"].copy())
         kept = {
             key.partition("/")[2]: torch.from_numpy(a.copy()) for key, a in arrays.items() if key.startswith(f"{k}/")
         }
@@ -369,8 +378,10 @@ def _robustness(
     arrays = {f"robust_{name}": np.array(values) for name, values in table.items()}
     arrays |= {f"levels_{name}": np.array(getattr(config, name), float) for name in table}
     metrics = {f"loss_{bits}_bits": plain - table["bits"][k] for k, bits in enumerate(config.bits)}
+    metrics |= {f"accuracy_{bits}_bits": table["bits"][k] for k, bits in enumerate(config.bits)}
     for name, each in (("jitter", config.jitter), ("spread", config.spread)):  # levels in percent
         metrics |= {f"loss_{name}_{100 * sd:g}": float(plain - table[name][k]) for k, sd in enumerate(each)}
+        metrics |= {f"accuracy_{name}_{100 * sd:g}": float(table[name][k]) for k, sd in enumerate(each)}
     return metrics, arrays
 
 
@@ -387,13 +398,18 @@ def yinyang(config: YinYang, seed: int, progress: Progress, checkpoint: Path | N
     t, label = data.t[2], data.label[2]
     hidden, output = ttfs.answers(trained.network, [t], trained.p)
     decided, wrong = output.min(1).values, ttfs.decide(output) != label
+    ordered = output.sort(1).values
+    lead = torch.where(torch.isfinite(ordered[:, 0]), ordered[:, 1] - ordered[:, 0], 0.0)
+    early = decided < t.max(1).values
     untrained = _train(replace(recipe, epochs=1, learning_rate=0.0, limits=None), data, seed, lambda *a, **b: None)
     values = (t.numpy() - EARLY) / (LATE - EARLY)
     distance = border_distance(values[:, 0], values[:, 1])
     repaired = trained.repaired[config.late_start :]
     metrics = trained.judged(recipe.tail) | {
         "untrained": float(untrained.accuracy[-1, 1]),
-        "decided_early": float((decided < t.max(1).values).double().mean()),
+        "decided_early": float(early.double().mean()),
+        "right_early": float((early & ~wrong).double().mean()),
+        "lead": float(lead.median()),
         "decision_time": float(decided[torch.isfinite(decided)].mean()),
         "wrong_distance": float(distance[wrong.numpy()].mean()) if wrong.any() else 0.0,
         "distance": float(distance.mean()),
@@ -500,16 +516,17 @@ def _pictures(config: Mnist) -> tuple[Data, Split]:
     if config.side == 28:
         times = [encode(1 - part / 256.0) for part in x]
     else:
-        times = []
-        for part in x:
-            small = _shrunk(part.reshape(-1, 28, 28), config.side).reshape(len(part), -1) / 255.0
-            times.append(torch.where(torch.from_numpy(small) > 0, encode(1 - small), math.inf))
+        small = [_shrunk(part.reshape(-1, 28, 28), config.side).reshape(len(part), -1) for part in x]
+        times = [torch.where(torch.from_numpy(part) > 0, encode(1 - part / 255.0), math.inf) for part in small]
+        shape = (config.side, config.side)
+        seen = [part / np.float32(255) for part in small]  # an ordinary network gets the same pixels
+        split = split._replace(x_train=seen[0], x_test=seen[1], shape=shape)
     order = (
         np.arange(len(times[0]))
         if config.images == "mnist-60k"
         else np.random.default_rng(0).permutation(len(times[0]))
     )
-    kept, held = order[: -config.validation], order[-config.validation :]
+    kept, held = np.split(order, [len(order) - config.validation])
     label = [torch.from_numpy(part) for part in (split.y_train, split.y_test)]
     data = Data((times[0][kept], times[0][held], times[1]), (label[0][kept], label[0][held], label[1]), split.tag)
     return data, split._replace(x_train=split.x_train[kept], y_train=split.y_train[kept])

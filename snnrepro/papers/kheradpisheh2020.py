@@ -304,8 +304,8 @@ def second_opinion(config: SecondOpinion, seed: int, progress: Progress, checkpo
             sum((a != b).sum() for a, b in zip((ours.hidden, ours.output), theirs, strict=True))
         ),
         "spikes": float((theirs[0] < p.end).sum() + (theirs[1] < p.end).sum()),
-        "update_error": max(
-            float(np.abs(a - b).max() / np.abs(b).max()) for a, b in zip(learned, expected, strict=True)
+        "update_error": float(
+            np.max([np.abs(a - b).max() / np.abs(b).max() for a, b in zip(learned, expected, strict=True)])
         ),
         "changed": float(np.abs(learned.hidden - network.hidden).max()),
     }

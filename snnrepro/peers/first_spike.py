@@ -21,7 +21,7 @@ def first_spikes_brian2(t: np.ndarray, weights: list[np.ndarray], p: Neuron, end
     Args:
         t: input times of one sample `(inputs,)`, infinite where there is no spike; each input spikes at the nearest step.
         weights: of each layer `(inputs or neurons before, neurons)`.
-        p: parameters; times in units of its `tau_syn`, which count as seconds here.
+        p: parameters; times are in the unit of its time constants, which counts as a second here.
         end: when the simulation stops.
         dt: time step.
     """
