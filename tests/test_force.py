@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from snnrepro.errors import UserError
+from snnrepro.files import read_npz, write_npz
 from snnrepro.force import networks, reference, rls
 from snnrepro.force.networks import Izhikevich, Learning, Lif, Network, Theta
 from snnrepro.peers.force import run_brian2
@@ -94,6 +95,22 @@ def test_a_run_in_pieces_is_the_run(kind):
     assert np.array_equal(np.concatenate(found), at_once.outputs)
     assert np.array_equal(whole.decoder, pieces.decoder)
     assert np.array_equal(rls.matrix(whole.rls), rls.matrix(pieces.rls))
+
+
+def test_a_run_goes_on_from_a_checkpoint_bit_for_bit(tmp_path):
+    network, v, teacher = small("lif")
+    learning = Learning(50, 2500, 30, 1e-5)
+    whole = networks.start(network, v, learning.initial)
+    at_once = networks.run(network, whole, 3000, teacher[:3000], learning)
+    first = networks.start(network, v, learning.initial)
+    networks.run(network, first, 1234, teacher[:1234], learning)
+    assert first.rls.count[0] % rls.PENDING  # some terms are pending
+    write_npz(tmp_path / "state.npz", networks.pack(first))
+    again = networks.unpack(read_npz(tmp_path / "state.npz"))
+    rest = networks.run(network, again, 3000 - 1234, teacher[1234:3000], learning)
+    assert np.array_equal(rest.outputs, at_once.outputs[1234:])
+    for a, b in zip(networks.pack(whole).values(), networks.pack(again).values(), strict=True):
+        assert np.array_equal(a, b)
 
 
 def test_static_weights():

@@ -254,3 +254,16 @@ def run(
             rls.update(state.rls, state.decoder, state.rate, state.z - teacher[done - 1])
     kept = min(place, listed)
     return Trace(outputs, spike_steps[:kept], spike_units[:kept], place)
+
+
+def pack(state: State) -> dict[str, np.ndarray]:
+    """A state as arrays, for a checkpoint."""
+    arrays = {name: value for name, value in state._asdict().items() if name != "rls"}
+    return arrays | {f"rls_{name}": value for name, value in state.rls._asdict().items()}
+
+
+def unpack(arrays: dict[str, np.ndarray]) -> State:
+    """A state from what `pack` gave; it goes on bit for bit."""
+    parts = {name: arrays[name].copy() for name in State._fields if name != "rls"}
+    kept = {name: np.array(arrays[f"rls_{name}"], order="F") for name in rls.RLS._fields}
+    return State(**parts, rls=rls.RLS(**kept))
