@@ -352,12 +352,12 @@ def test_first_spikes_ratios_and_targets():
     assert first_spike.ratios(results, "plain") == [("Yin-Yang", pytest.approx(4)), ("MNIST", pytest.approx(81))]
     assert first_spike.ratios(results, "jaxsnn")[1] == ("MNIST", None)
     plain, jaxsnn = first_spike.targets_text(results)
-    assert plain.endswith("MNIST 81: reached")
-    assert jaxsnn.endswith("Yin-Yang 4: not reached")
+    assert plain.endswith("MNIST 81×: reached")
+    assert jaxsnn.endswith("Yin-Yang 4.0×: not reached")
     html = first_spike.table_html(results)
     assert "no &lt;room&gt;" in html
-    assert "<td>81</td>" in html
-    assert "<td>–</td>" in html
+    assert ">81×<" in html
+    assert ">–<" in html
 
 
 def test_first_spikes_what_is_committed_is_complete():
