@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from scipy.optimize import brentq
+from scipy.optimize import brentq, minimize_scalar
 from torch import Tensor
 
 from snnrepro.data import Split, ann_control, mnist, mnist_5k
@@ -63,14 +63,26 @@ def _potential(p: Neuron, t: np.ndarray, w: np.ndarray, at: np.ndarray) -> np.nd
 
 
 def _by_bisection(p: Neuron, t: np.ndarray, w: np.ndarray) -> float:
-    """First time at which the potential of Eq. (2) reaches the threshold, by a grid and bisection."""
-    grid = np.linspace(t.min(), t.max() + 20, 4001)
-    above = np.flatnonzero(_potential(p, t, w, grid) >= p.threshold)
-    if not len(above):
+    """First time at which the potential of Eq. (2) reaches the threshold, by a grid, the peaks between its points, and bisection."""
+
+    def above(at: float) -> float:
+        return _potential(p, t, w, np.array([at]))[0] - p.threshold
+
+    grid = np.union1d(np.linspace(t.min(), t.max() + 20, 4001), t)
+    v = _potential(p, t, w, grid) - p.threshold
+    inner = v[1:-1]
+    close = np.flatnonzero((inner >= v[:-2]) & (inner >= v[2:]) & (inner < 0) & (inner > -1e-3)) + 1
+    peaks = [
+        minimize_scalar(
+            lambda at: -above(at), bounds=(grid[k - 1], grid[k + 1]), method="bounded", options={"xatol": 1e-10}
+        ).x
+        for k in close
+    ]
+    grid = np.union1d(grid, peaks)
+    reached = np.flatnonzero(_potential(p, t, w, grid) >= p.threshold)
+    if not len(reached):
         return math.inf
-    return brentq(
-        lambda at: _potential(p, t, w, np.array([at]))[0] - p.threshold, *grid[above[0] - 1 : above[0] + 1], xtol=1e-14
-    )
+    return brentq(above, *grid[reached[0] - 1 : reached[0] + 1], xtol=1e-14)
 
 
 def _gradient_error(p: Neuron, t: Tensor, w: Tensor, direction: Tensor) -> tuple[float, int]:
