@@ -2,9 +2,10 @@
 
 The current into a neuron is the filtered input through static weights, plus feedback times the decoded output:
 
-    s = G omega r + Q eta z,      z = phi^T r,
+    s = G omega r + Q eta z + W d,      z = phi^T r,
 
-with filtered spikes r and a decoder phi that starts at 0. Equation numbers are those of the chapter `nicola2017`.
+with filtered spikes r, a decoder phi that starts at 0, and, where there is one, an outer signal d. Equation numbers are those of the
+chapter `nicola2017`.
 """
 
 import math
@@ -47,6 +48,8 @@ class Izhikevich(NamedTuple):
 
 
 Model = Lif | Theta | Izhikevich
+RUNAWAY = 0.1
+"""Spikes a neuron and step that no sound network comes near: over 100 steps or more, a run ends there."""
 KINDS = {Lif: kernel.LIF, Theta: kernel.THETA, Izhikevich: kernel.IZHIKEVICH}
 
 
@@ -68,6 +71,7 @@ class Network(NamedTuple):
         fall: of its decay; tau_d.
         static: G omega.
         feedback: Q eta, `(k, n)`.
+        inputs: W, weights of an outer signal `(m, n)`; None: there is none.
     """
 
     model: Model
@@ -76,6 +80,7 @@ class Network(NamedTuple):
     fall: float
     static: Columns
     feedback: np.ndarray
+    inputs: np.ndarray | None = None
 
 
 class Learning(NamedTuple):
@@ -209,7 +214,13 @@ def constants(network: Network) -> np.ndarray:
 
 
 def run(
-    network: Network, state: State, count: int, teacher: np.ndarray | None, learning: Learning | None, listed: int = 0
+    network: Network,
+    state: State,
+    count: int,
+    teacher: np.ndarray | None,
+    learning: Learning | None,
+    listed: int = 0,
+    drive: np.ndarray | None = None,
 ) -> Trace:
     """Advance a network by `count` steps, in place, and let its decoder learn where that is due.
 
@@ -220,13 +231,19 @@ def run(
         teacher: what the output should be after each step `(count, k)`; needed to learn.
         learning: when the decoder learns; None: never.
         listed: how many spikes are listed, the first ones.
+        drive: the outer signal in each step `(count, m)`; None: it is silent.
 
     Raises:
-        UserError: a teacher that does not fit, numbers that stop being finite, or a P that is not positive any more.
+        UserError: a teacher or an outer signal that does not fit, numbers that stop being finite, a P that is not positive any more, or a
+            network that runs away.
     """
     k, n = network.feedback.shape
     if learning is not None and (teacher is None or teacher.shape != (count, k) or not np.isfinite(teacher).all()):
         raise UserError(f"force: give a finite teacher of shape ({count}, {k}) to learn from")
+    inputs = np.zeros((0, n)) if network.inputs is None else network.inputs
+    drive = np.zeros((count, len(inputs))) if drive is None else drive
+    if drive.shape != (count, len(inputs)) or not np.isfinite(drive).all():
+        raise UserError(f"force: give a finite outer signal of shape ({count}, {len(inputs)})")
     fixed = constants(network)
     rise, fall = math.exp(-network.dt / network.rise), math.exp(-network.dt / network.fall)
     kick = 1.0 / (network.rise * network.fall)
@@ -239,13 +256,18 @@ def run(
         if learning is not None:
             chunk = min(chunk, -now % learning.every + 1)  # up to the next step i with i mod every = 1
         place = kernel.steps(
-            KINDS[type(network.model)], chunk, now, network.dt, fixed, rise, fall, kick, *network.static, network.feedback, state.decoder,
-            state.v, state.u, state.blocked, state.current, state.rising, state.rate, state.rate_rising, arrived, state.z,
-            outputs[done : done + chunk], spike_steps, spike_units, place,
+            KINDS[type(network.model)], chunk, now, network.dt, fixed, rise, fall, kick, *network.static, network.feedback, inputs,
+            drive[done : done + chunk], state.decoder, state.v, state.u, state.blocked, state.current, state.rising, state.rate,
+            state.rate_rising, arrived, state.z, outputs[done : done + chunk], spike_steps, spike_units, place,
         )  # fmt: skip
         if place < 0:
             raise UserError(
                 f"force: a potential is not finite at about step {now + chunk}; use a smaller time step, gain or feedback"
+            )
+        if place > RUNAWAY * n * (done + chunk) and done + chunk >= 100:
+            raise UserError(
+                f"force: the network runs away: {place / (n * (done + chunk)):.2g} spikes a neuron and step, up to step {now + chunk}; "
+                "use a smaller gain, feedback or initial P"
             )
         done += chunk
         state.step[0] = now + chunk

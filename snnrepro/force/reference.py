@@ -26,7 +26,8 @@ def run(
     teacher: np.ndarray,
     learning: Learning | None,
     decoder: np.ndarray | None = None,
-):
+    drive: np.ndarray | None = None,
+) -> tuple[Trace, np.ndarray, np.ndarray]:
     """A `Trace` of all spikes, the decoder, and P.
 
     Args:
@@ -36,6 +37,7 @@ def run(
         teacher: what the output should be after each step `(count, k)`.
         learning: when the decoder learns; None: never.
         decoder: to begin with, `(k, n)`; 0 where it is None.
+        drive: the outer signal in each step `(count, m)`; None: there is none.
     """
     model, dt = network.model, network.dt
     k, n = network.feedback.shape
@@ -51,6 +53,8 @@ def run(
         s = current.copy()
         for j in range(k):
             s = s + network.feedback[j] * z[j]  # Eq. (1)
+        for j in np.flatnonzero(drive[i - 1]) if drive is not None else ():
+            s = s + network.inputs[j] * drive[i - 1, j]
         if isinstance(model, Lif):
             free = i - last > round(model.refractory / dt)
             v = np.where(free, v + dt * (model.bias + s - v) / model.tau, v)  # Eq. (3)

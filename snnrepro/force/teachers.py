@@ -76,19 +76,43 @@ def ode_to_joy(steps: int, dt: float) -> np.ndarray:
     return notes
 
 
-def temporal_signal(steps: int, dt: float, channels: int, period: float) -> np.ndarray:
+def temporal_signal(
+    steps: int, dt: float, channels: int, period: float, first: int = 0, speed: float = 1.0
+) -> np.ndarray:
     """High-dimensional temporal signal (HDTS): in each period the channels show a half sine one after another.
+
+    Args:
+        steps: how many steps.
+        dt: length of a step in seconds.
+        channels: how many.
+        period: of the signal, in seconds, at a speed of 1.
+        first: steps that have passed before.
+        speed: how much faster than normal; below 0 it runs backwards.
 
     Raises:
         UserError: no channels, or a period that is not positive.
     """
     if channels < 1 or not period > 0:
         raise UserError(f"temporal_signal: {channels} channels in {period} s; give 1 or more, in a positive time")
-    phase = _times(steps, dt) % period / period * channels
+    phase = speed * (_times(steps, dt) + first * dt) % period / period * channels
     active = np.minimum(phase.astype(int), channels - 1)
     signal = np.zeros((steps, channels))
     signal[np.arange(steps), active] = np.sin(np.pi * (phase - active))
     return signal
+
+
+def film(steps: int, dt: float, rows: int = 6, columns: int = 8, period: float = 8.0) -> np.ndarray:
+    """A made-up film `(steps, rows * columns)`, the same in each period: two spots of light on closed paths, one twice as fast as the
+    other. The film of the paper is not distributed.
+    """
+    angle = 2 * np.pi * _times(steps, dt)[:, None] / period
+    y, x = (axis.ravel()[None] for axis in np.meshgrid(np.arange(rows), np.arange(columns), indexing="ij"))
+    picture = np.zeros((steps, rows * columns))
+    for turns, start, strength in ((1, 0.0, 1.0), (2, 1.0, 0.7)):
+        down = (rows - 1) * (0.5 + 0.4 * np.sin(turns * angle + start))
+        right = (columns - 1) * (0.5 + 0.4 * np.sin(angle + 2 * start))
+        picture += strength * np.exp(-0.5 * ((y - down) ** 2 + (x - right) ** 2))
+    return picture
 
 
 def song(steps: int, dt: float, bands: int = 30, period: float = 5.0, syllables: int = 12, seed: int = 0) -> np.ndarray:

@@ -35,13 +35,13 @@ def weighted_sum(a, b):
 
 
 @compiled
-def _drive(current, feedback, z, s):
-    """s = current + feedback @ z, channel after channel."""
-    s[:] = current
-    for j in range(z.size):
-        column, value = feedback[j], z[j]
-        for i in range(s.size):
-            s[i] += column[i] * value
+def _add(columns, values, s):
+    """s += columns @ values, channel after channel; a channel of value 0 costs nothing."""
+    for j in range(values.size):
+        column, value = columns[j], values[j]
+        if value != 0:
+            for i in range(s.size):
+                s[i] += column[i] * value
 
 
 @compiled
@@ -82,21 +82,23 @@ def _finite(v):
 
 @compiled
 def steps(
-    model, count, first, dt, constants, rise, fall, kick, starts, rows, values, feedback, decoder, v, u, blocked, current, rising, rate,
-    rate_rising, arrived, z, outputs, spike_steps, spike_units, place,
+    model, count, first, dt, constants, rise, fall, kick, starts, rows, values, feedback, inputs, drive, decoder, v, u, blocked, current,
+    rising, rate, rate_rising, arrived, z, outputs, spike_steps, spike_units, place,
 ):  # fmt: skip
     """Advance the network by `count` steps, in place; returns the number of spikes listed so far, or -1 where v is not finite.
 
     model: LIF, THETA or IZHIKEVICH, with its `constants`; rise, fall: decay factors of a step; kick: what a spike adds to the first
-    stage of the filter. starts, rows, values: static weights by sending neuron. feedback, decoder (k, n); v, u (n,): potential and
-    recovery; blocked (n,): steps of refractoriness left; current, rising (n,): filtered input; rate, rate_rising (n,): filtered
-    spikes; arrived (n,): work space; z (k,): decoded output. outputs (count, k); spike_steps, spike_units: a list of spikes, filled
-    from `place` on, as long as it is.
+    stage of the filter. starts, rows, values: static weights by sending neuron. feedback, decoder (k, n); inputs (m, n), drive
+    (count, m): weights and values of an outer signal; v, u (n,): potential and recovery; blocked (n,): steps of refractoriness left;
+    current, rising (n,): filtered input; rate, rate_rising (n,): filtered spikes; arrived (n,): work space; z (k,): decoded output.
+    outputs (count, k); spike_steps, spike_units: a list of spikes, filled from `place` on, as long as it is.
     """
     k, n = feedback.shape
     peak = constants[2] if model == LIF else math.pi if model == THETA else constants[4]
     for step in range(count):
-        _drive(current, feedback, z, arrived)
+        arrived[:] = current
+        _add(feedback, z, arrived)
+        _add(inputs, drive[step], arrived)
         _move(model, dt, constants, arrived, v, u, blocked)
         if not _finite(v):
             return -1

@@ -99,6 +99,6 @@ def run_brian2(network: Network, v: np.ndarray, count: int, teacher: np.ndarray,
         group.fed_back = network.feedback.T @ z
 
     monitor = b2.SpikeMonitor(group)
-    b2.Network(group, filters, synapses, decode, monitor).run(count * network.dt * b2.second)
+    b2.Network(group, filters, synapses, decode, monitor).run(count * network.dt * b2.second, namespace={})
     steps = np.round(np.asarray(monitor.t / b2.second) / network.dt).astype(int)
     return Found(outputs, steps, np.asarray(monitor.i), decoder)
