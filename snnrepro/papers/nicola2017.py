@@ -720,6 +720,7 @@ def replay(config: Replay, seed: int, progress: Progress, checkpoint: Path | Non
         arrays[name] = _rows(np.roll(last, shift, 0))
         metrics[f"rate_{name}"] = run.rate(setting.n, 0.0, seconds)
     metrics["lost_by_lesion"] = metrics["normal"] - metrics["lesion"]
+    metrics["reversal"] = metrics["backwards"] - metrics["backwards_as_forwards"]
     return Result(metrics, arrays, early)
 
 
