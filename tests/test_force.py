@@ -1,5 +1,6 @@
-"""FORCE: the compiled network against a plain one, recursive least squares, resumption, refusals."""
+"""FORCE: the compiled network against a plain one and closed forms, recursive least squares, resumption, refusals."""
 
+import math
 import re
 
 import numpy as np
@@ -62,6 +63,178 @@ def test_learning_is_that_of_the_plain_network(kind):
     np.testing.assert_allclose(state.decoder, phi, rtol=1e-6, atol=1e-9 * np.abs(phi).max())
     np.testing.assert_allclose(rls.matrix(state.rls), p, rtol=1e-6, atol=1e-9 * initial)
     assert np.abs(phi).max() > 0
+
+
+OUTER = {"lif": 25.0, "theta": 20.0, "izhikevich": 4e3}
+
+
+def driven(kind: str, count: int):
+    """A small network with an outer signal of three channels, of which one is silent half the time."""
+    network, v, teacher = small(kind)
+    random = np.random.default_rng(2)
+    drive = random.uniform(-1, 1, (count, 3))
+    drive[: count // 2, 1] = 0
+    return network._replace(inputs=OUTER[kind] * random.uniform(-1, 1, (3, 60))), v, teacher, drive
+
+
+@EACH
+def test_an_outer_signal_is_that_of_the_plain_network(kind):
+    network, v, teacher, drive = driven(kind, 3000)
+    decoder = 1e-3 * np.random.default_rng(1).standard_normal((2, 60)) * (1e3 if kind == "izhikevich" else 1)
+    state, alone = networks.start(network, v, 1.0), networks.start(network, v, 1.0)
+    state.decoder[:] = alone.decoder[:] = decoder
+    ours = networks.run(network, state, 3000, None, None, 10**6, drive)
+    theirs, _, _ = reference.run(network, v, 3000, teacher, None, decoder, drive)
+    assert ours.spikes == theirs.spikes > 60
+    assert np.array_equal(ours.spike_steps, theirs.spike_steps)
+    assert np.array_equal(ours.spike_units, theirs.spike_units)
+    np.testing.assert_allclose(ours.outputs, theirs.outputs, rtol=1e-12, atol=1e-15)
+    undriven = networks.run(network, alone, 3000, None, None, 10**6)
+    assert not np.array_equal(undriven.spike_units, ours.spike_units)
+    plain, _, _ = reference.run(network._replace(inputs=None), v, 3000, teacher, None, decoder)
+    assert np.array_equal(undriven.spike_units, plain.spike_units)
+
+
+@EACH
+def test_a_driven_run_in_pieces_is_the_run(kind):
+    """While the decoder learns: each piece, and each stretch between two updates, takes its own rows of the signal."""
+    network, v, teacher, drive = driven(kind, 2000)
+    learning = Learning(50, 1900, 30, 2.0 if kind == "izhikevich" else 1e-5)
+    whole, pieces = (networks.start(network, v, learning.initial) for _ in range(2))
+    at_once = networks.run(network, whole, 2000, teacher[:2000], learning, 10**6, drive)
+    theirs, _, _ = reference.run(network, v, 2000, teacher, learning, drive=drive)
+    assert np.array_equal(at_once.spike_units, theirs.spike_units)
+    outputs, done = [], 0
+    for count in (3, 997, 1000):
+        part = slice(done, done + count)
+        outputs.append(networks.run(network, pieces, count, teacher[part], learning, 0, drive[part]).outputs)
+        done += count
+    assert np.array_equal(np.concatenate(outputs), at_once.outputs)
+
+
+def alone(model, dt=5e-5, rise=2e-3, fall=20e-3, v=0.0):
+    """One neuron without weights, with an outer signal of weight 1."""
+    nothing = networks.columns(np.zeros((1, 1)))
+    network = Network(model, dt, rise, fall, nothing, np.zeros((1, 1)), np.ones((1, 1)))
+    return network, networks.start(network, np.array([v]), 1.0)
+
+
+def test_a_leaky_neuron_relaxes_to_its_bias():
+    network, state = alone(Lif(bias=-50.0), v=-65.0)
+    networks.run(network, state, 400, None, None)  # two time constants
+    assert state.v[0] == pytest.approx(-50 - 15 * math.exp(-2), rel=1e-3)
+
+
+def test_a_neuron_is_refractory_for_its_time():
+    network, state = alone(Lif())
+    found = networks.run(network, state, 500, None, None, 100, np.full((500, 1), 1e6))
+    assert set(np.diff(found.spike_steps)) == {41}  # 2 ms are 40 steps without movement, and one that moves
+    free, state = alone(Lif(refractory=0.0))
+    found = networks.run(free, state, 50, None, None, 100, np.full((50, 1), 1e6))
+    assert set(np.diff(found.spike_steps)) == {1}
+
+
+@pytest.mark.parametrize("current", [25.0, 100.0])
+def test_a_theta_neuron_spikes_at_the_root_of_its_current(current):
+    """v' = 1 - cos v + pi^2 (1 + cos v) s goes round in 1 / sqrt(s) seconds."""
+    network, state = alone(Theta(), dt=1e-5, v=-3.0)
+    found = networks.run(network, state, 100_000, None, None, 1000, np.full((100_000, 1), current))
+    assert 1 / (np.diff(found.spike_steps[1:]).mean() * 1e-5) == pytest.approx(math.sqrt(current), rel=0.01)
+
+
+def test_an_izhikevich_neuron_moves_as_written():
+    """A step with the old potential in both equations, and a spike, by hand."""
+    model = Izhikevich(b=-2.0)
+    network, state = alone(model, 0.04, 2.0, 20.0, v=-30.0)
+    networks.run(network, state, 1, None, None, 0, np.full((1, 1), 70.0))
+    v = -30 + 0.04 * (2.5 * 30 * -10 + 70 + 1000) / 250
+    u = 0.04 * 0.01 * (-2 * 30)
+    assert (state.v[0], state.u[0]) == pytest.approx((v, u), rel=1e-12)
+    state.v[0], state.u[0] = 29.0, 5.0
+    networks.run(network, state, 1, None, None)
+    assert state.v[0] == -65
+    assert state.u[0] == pytest.approx(5 + 0.04 * 0.01 * (-2 * 89 - 5) + 200, rel=1e-12)
+
+
+def test_a_filtered_spike_is_the_double_exponential():
+    """Of area 1, that begins at 0: (exp(-t / fall) - exp(-t / rise)) / (fall - rise)."""
+    network, state = alone(Lif())  # above threshold: a spike in the first step, and none later
+    seen = []
+    for _ in range(4000):
+        spikes = networks.run(network, state, 1, None, None).spikes
+        seen.append((spikes, state.rate[0]))
+    spikes, rate = np.array(seen).T
+    assert spikes.sum() == spikes[0] == 1
+    assert rate[0] == 0
+    t = 5e-5 * np.arange(4000)
+    expected = (np.exp(-t / 20e-3) - np.exp(-t / 2e-3)) / 18e-3
+    assert rate.sum() * 5e-5 == pytest.approx(1, rel=0.03)
+    assert np.abs(rate - expected).max() < 0.02 * expected.max()
+    assert rate.argmax() == pytest.approx(expected.argmax(), abs=2)
+
+
+def test_a_spike_reaches_others_through_the_same_filter():
+    weights = np.array([[0.0, 0.0], [3.0, 0.0]])
+    network = Network(Lif(bias=-60.0), 5e-5, 2e-3, 20e-3, networks.columns(weights), np.zeros((1, 2)))
+    state = networks.start(network, np.array([0.0, -60.0]), 1.0)
+    for _ in range(300):
+        networks.run(network, state, 1, None, None)
+        assert state.current == pytest.approx([0.0, 3 * state.rate[0]], rel=1e-12)
+    assert state.current[1] > 0
+
+
+@EACH
+def test_the_decoder_is_fed_back(kind):
+    """A positive output with positive feedback excites."""
+    network, v, _ = small(kind)
+    count = {}
+    for sign in (1, -1):
+        positive = network._replace(feedback=sign * 0.1 * np.abs(network.feedback))
+        state = networks.start(positive, v, 1.0)
+        state.decoder[:] = 1e-3 if kind != "izhikevich" else 1.0
+        count[sign] = networks.run(positive, state, 4000, None, None).spikes
+    assert count[1] > 1.2 * count[-1]
+
+
+def test_it_learns_from_first_to_last():
+    """One-based steps i with first < i < last and i mod every = 1."""
+    network, v, teacher = small("lif")
+    for learning, updates in (
+        (Learning(100, 200, 20, 1e-5), [101, 121, 141, 161, 181]),
+        (Learning(101, 181, 20, 1e-5), [121, 141, 161]),
+        (Learning(100, 181, 20, 1e-5), [101, 121, 141, 161]),
+    ):
+        state = networks.start(network, v, 1e-5)
+        changed, before = [], 0
+        for i in range(1, 251):
+            networks.run(network, state, 1, teacher[i - 1 : i], learning)
+            if state.rls.count[0] != before:
+                changed.append(i)
+            before = state.rls.count[0]
+        assert changed == updates
+
+
+def test_an_update_lowers_the_error():
+    """Right after an update the same filtered spikes give an output that is nearer to the teacher: by 1 / (1 + r'Pr)."""
+    random = np.random.default_rng(0)
+    state, decoder = rls.start(30, 0.5), random.standard_normal((2, 30))
+    for _ in range(20):
+        r, target = random.random(30), random.standard_normal(2)
+        error = decoder @ r - target
+        quadratic = float(r @ rls.matrix(state) @ r)
+        scale = rls.update(state, decoder, r, error)
+        assert scale == pytest.approx(1 + quadratic)
+        np.testing.assert_allclose(decoder @ r - target, error * (1 - quadratic), rtol=1e-9)  # by the old P
+
+
+def test_p_is_the_inverse_of_the_correlations():
+    random = np.random.default_rng(0)
+    state, decoder = rls.start(20, 0.5), np.zeros((1, 20))
+    rates = random.random((40, 20))
+    for r in rates:
+        rls.update(state, decoder, r, np.ones(1))
+    expected = np.linalg.inv(2 * np.eye(20) + rates.T @ rates)
+    np.testing.assert_allclose(rls.matrix(state), expected, rtol=1e-9, atol=1e-12)
 
 
 def test_pending_updates_are_the_same_algebra():
@@ -157,6 +330,14 @@ def test_it_learns_a_sine():
             "force: give a finite teacher of shape (20, 2) to learn from",
         ),
         (
+            lambda: started("lif", np.full((20, 2), np.nan), Learning(0, 9, 1, 1.0)),
+            "force: give a finite teacher of shape (20, 2) to learn from",
+        ),
+        (lambda: with_drive(np.zeros((19, 3))), "force: give a finite outer signal of shape (20, 3)"),
+        (lambda: with_drive(np.zeros((20, 2))), "force: give a finite outer signal of shape (20, 3)"),
+        (lambda: with_drive(np.full((20, 3), np.inf)), "force: give a finite outer signal of shape (20, 3)"),
+        (lambda: with_drive(np.zeros((20, 3)), inputs=None), "force: give a finite outer signal of shape (20, 0)"),
+        (
             lambda: started("izhikevich", None, None, 1e300),
             "force: a potential is not finite at about step 20; use a smaller time step",
         ),
@@ -173,6 +354,25 @@ def started(kind, teacher, learning, feedback=1.0):
     state = networks.start(network, v, 1.0)
     state.z[:] = 1.0
     return networks.run(network, state, 20, teacher, learning)
+
+
+def with_drive(drive, **changed):
+    network, v, _, _ = driven("lif", 20)
+    network = network._replace(**changed)
+    return networks.run(network, networks.start(network, v, 1.0), 20, None, None, 0, drive)
+
+
+def test_a_network_that_runs_away_is_named():
+    """Where every neuron spikes in every step; a burst of fewer than 100 steps is none."""
+    network, state = alone(Izhikevich(), 0.04, 2.0, 20.0)
+    drive = np.full((100, 1), 1e8)
+    short = networks.run(network, networks.unpack(networks.pack(state)), 99, None, None, 0, drive[:99])
+    assert short.spikes == 99
+    message = (
+        "force: the network runs away: 1 spikes a neuron and step, up to step 100; use a smaller gain, feedback or"
+    )
+    with pytest.raises(UserError, match=f"^{re.escape(message)}"):
+        networks.run(network, state, 100, None, None, 0, drive)
 
 
 def test_a_p_that_is_not_positive_is_named():

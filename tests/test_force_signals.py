@@ -66,6 +66,42 @@ def test_the_temporal_signal_shows_one_channel_after_another():
         assert signal[125 * channel + 61 : 125 * channel + 63, channel].max() == pytest.approx(1.0, abs=1e-3)
 
 
+def test_the_speed_of_the_temporal_signal():
+    """Twice as fast is every second value; backwards is the same from the end of the period."""
+    signal = teachers.temporal_signal(4000, DT, 8, 1.0)
+    assert np.allclose(teachers.temporal_signal(1500, DT, 8, 1.0, speed=2.0), signal[1:3000:2], atol=1e-9)
+    assert np.allclose(teachers.temporal_signal(300, DT, 8, 1.0, speed=8.0), signal[7:2400:8], atol=1e-9)
+    backwards = teachers.temporal_signal(1998, DT, 8, 1.0, speed=-1.0)
+    assert np.allclose(backwards, signal[1998::-1][:1998], atol=1e-9)
+    assert backwards[61].argmax() == 7
+
+
+@pytest.mark.parametrize("speed", [1.0, 1.7, 8.0, -1.0])
+def test_the_temporal_signal_goes_on_from_block_to_block(speed):
+    whole = teachers.temporal_signal(3000, DT, 8, 1.0, speed=speed)
+    edges = [0, 1, 333, 1000, 2750, 3000]
+    parts = [teachers.temporal_signal(b - a, DT, 8, 1.0, a, speed) for a, b in itertools.pairwise(edges)]
+    assert np.allclose(np.concatenate(parts), whole, atol=1e-9)
+    later = teachers.temporal_signal(500, DT, 8, 1.0, 260, speed)
+    assert not np.allclose(later, whole[:500], atol=0.1)
+
+
+def test_the_film_repeats_and_has_a_direction():
+    film = teachers.film(1600, 1e-2, 6, 8, period=8.0)
+    assert film.shape == (1600, 48)
+    assert np.allclose(film[:800], film[800:], atol=1e-9)
+    assert not np.allclose(film[:400], film[400:800], atol=0.1)
+    assert 0 <= film.min() < 0.05
+    assert 0.9 < film.max() < 1.75
+    forward, backwards = (scores.aligned(part, film[:800], 800).correlation[0] for part in (film[:800], film[799::-1]))
+    assert forward == pytest.approx(1)
+    assert backwards < 0.6  # no shift of the film is like the reversed film
+    # The brighter spot is lowest and rightmost at a quarter of the period, opposite at three quarters
+    quarter, later = (film[k].reshape(6, 8) for k in (199, 599))
+    assert quarter[4:, 6:].max() > 0.8 > quarter[:2, :2].max()
+    assert later[:2, :2].max() > 0.8 > later[4:, 6:].max()
+
+
 def test_the_song_repeats():
     picture = teachers.song(2000, 5e-3, period=5.0)
     assert picture.shape == (2000, 30)
