@@ -1,0 +1,345 @@
+"""e-prop: golden losses, the adjoint form against automatic differentiation and against online traces, refusals."""
+
+import re
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from snnrepro.eprop import networks, optimisers, reference, signals, tasks
+from snnrepro.eprop.networks import BPTT, EPROP, Neurons, Rule, Weights
+from snnrepro.errors import UserError
+from snnrepro.kernels.parallel import use_threads
+
+# What NEST's tests expect of e-prop, from the authors' code run in TensorFlow 1.15.
+PATTERN = [101.964356999041, 103.466731126205, 103.340607074771, 103.680244037686, 104.412775748752]
+EVIDENCE = [0.741152550006, 0.740388187700, 0.665785233177, 0.663644193322, 0.729428962844]
+EVIDENCE_OF_TWO = [0.702163370672, 0.735555303152, 0.740354864111, 0.683882815282, 0.707841122268]
+
+
+def single(array):
+    """The authors keep weights in single precision."""
+    return array.astype(np.float32).astype(float)
+
+
+def test_pattern_generation_has_the_golden_losses():
+    random, n = np.random.RandomState(1), 100
+    weights = Weights(*(single(random.randn(*shape) / 10) for shape in ((100, n), (n, n), (n, 1))))
+    feedback = single(random.randn(n, 1) / 10)
+    x = tasks.frozen_noise(1000, 100, 0.05, random)
+    target = tasks.sum_of_sines(1000, random)[:, None, None]
+    neurons = Neurons(np.zeros(n), 30.0, 1.0, 30.0, 0.03, 0, scaled=True)
+    losses = []
+    for _ in range(5):
+        activity = networks.run(neurons, weights, x)
+        loss = signals.squared_error(activity.y, target)
+        rate = signals.rate_regulariser(activity.z, 0.01, 150.0)
+        losses.append(loss.value)
+        found = networks.gradients(neurons, weights, activity, loss.error, EPROP, feedback, rate.error)
+        weights = optimisers.descend(weights, found, 1e-4)
+    assert losses == pytest.approx(PATTERN, rel=1e-6)
+    assert losses == pytest.approx(PATTERN, rel=1e-12)
+
+
+@pytest.mark.parametrize(("batch", "per_trial", "golden"), [(1, False, EVIDENCE), (2, True, EVIDENCE_OF_TWO)])
+def test_evidence_accumulation_has_the_golden_losses(batch, per_trial, golden):
+    """With two samples, those of NEST, whose regulariser looks at the rate of each trial."""
+    random, n = np.random.RandomState(1), 100
+    w_in, w_rec = single(random.randn(40, n) / np.sqrt(40)), single(random.randn(n, n) / 10)
+    limit = np.sqrt(6 / (n + 2))
+    weights = Weights(w_in, w_rec, single(random.uniform(-limit, limit, (n, 2))))
+    feedback = single(random.randn(n, 2))
+    beta = 1.7 * (1 - np.exp(-1 / 2000)) / (1 - np.exp(-1 / 20))
+    neurons = Neurons(np.repeat([0.0, beta], 50))
+    adam, losses = optimisers.Adam(5e-3), []
+    for _ in range(5):
+        x, label, _ = tasks.evidence(tasks.Evidence(), batch, random)
+        activity = networks.run(neurons, weights, x)
+        loss = signals.cross_entropy(activity.y, label, 150)
+        rate = signals.rate_regulariser(activity.z, 0.01, 1.0, per_trial)
+        losses.append(loss.value)
+        found = networks.gradients(neurons, weights, activity, loss.error, EPROP, feedback, rate.error)
+        weights = optimisers.add(weights, adam.changes(found))
+    assert losses == pytest.approx(golden, rel=1e-10)
+
+
+@st.composite
+def cases(draw):
+    """A network of any kind, its input, and what is sent back."""
+    random = np.random.default_rng(draw(st.integers(0, 2**32)))
+    n, m, k = draw(st.integers(1, 11)), draw(st.integers(1, 9)), draw(st.integers(1, 3))
+    steps, batch = draw(st.integers(1, 25)), draw(st.integers(1, 4))
+    adaptive = random.random(n) < draw(st.sampled_from([0.0, 0.5, 1.0]))
+    neurons = Neurons(
+        random.uniform(0, 0.4, n) * adaptive, draw(st.floats(1, 30)), draw(st.floats(5, 300)), draw(st.floats(1, 30)),
+        draw(st.sampled_from([0.1, 0.6, 1.0])), draw(st.integers(0, 5)), draw(st.booleans()), draw(st.sampled_from([0.3, 1.0])),
+    )  # fmt: skip
+    scale = draw(st.sampled_from([0.0, 0.5, 2.0])) * neurons.threshold
+    weights = Weights(
+        *(scale * random.standard_normal(shape) for shape in ((m, n), (n, n))), random.standard_normal((n, k))
+    )
+    x = (random.random((steps, batch, m)) < draw(st.sampled_from([0.0, 0.2, 1.0]))).astype(np.uint8)
+    error, feedback = random.standard_normal((steps, batch, k)), random.standard_normal((n, k))
+    return neurons, weights, x, error, feedback, random.standard_normal((batch, n))
+
+
+def assert_close(ours, theirs, rel=1e-12):
+    for name, a, b in zip(Weights._fields, ours, theirs, strict=True):
+        assert np.abs(a - b).max(initial=0) <= rel * max(1.0, np.abs(b).max(initial=0)), name
+
+
+@settings(max_examples=150, deadline=None)
+@given(cases(), st.booleans())
+def test_online_traces_are_the_adjoint_form(case, reset):
+    neurons, weights, x, error, feedback, rate_error = case
+    activity = networks.run(neurons, weights, x)
+    adjoint = networks.gradients(neurons, weights, activity, error, Rule(False, reset), feedback, rate_error)
+    online, _ = networks.online_gradients(neurons, weights, activity, error, reset, feedback, rate_error)
+    assert_close(online, adjoint)
+
+
+@settings(max_examples=100, deadline=None)
+@given(cases(), st.booleans(), st.booleans(), st.booleans())
+def test_the_adjoint_form_is_automatic_differentiation(case, through, reset, symmetric):
+    """Of the plain torch network, whose detached spikes drop the same paths; spikes and readouts are the same too."""
+    neurons, weights, x, error, feedback, rate_error = case
+    leaves = [torch.from_numpy(w.copy()).requires_grad_() for w in weights]
+    rule = Rule(through, reset)
+    sent = None if symmetric else torch.from_numpy(feedback)
+    z, y = reference.run(neurons, *leaves, torch.from_numpy(x), rule, sent)
+    activity = networks.run(neurons, weights, x)
+    assert np.array_equal(activity.z, z.detach().numpy())
+    np.testing.assert_allclose(activity.y, y.detach().numpy(), rtol=1e-12, atol=1e-13)
+    objective = (y * torch.from_numpy(error)).sum() + (z * torch.from_numpy(rate_error)).sum()
+    theirs = [g.numpy() for g in torch.autograd.grad(objective, leaves)]
+    np.fill_diagonal(theirs[1], 0)
+    ours = networks.gradients(neurons, weights, activity, error, rule, None if symmetric else feedback, rate_error)
+    assert_close(ours, theirs)
+
+
+def network(n=20, m=8, k=2, steps=80, batch=3, dtype=float, seed=0):
+    random = np.random.default_rng(seed)
+    neurons = Neurons(np.where(np.arange(n) % 2, 0.1, 0.0), 10.0, 100.0, 15.0, 0.6, 2)
+    weights = Weights(*(random.standard_normal(s).astype(dtype) * 0.6 for s in ((m, n), (n, n), (n, k))))
+    x = (random.random((steps, batch, m)) < 0.3).astype(np.uint8)
+    return neurons, weights, x, random.standard_normal((steps, batch, k))
+
+
+def test_watched_traces_are_those_of_the_definition():
+    neurons, weights, x, error = network()
+    activity = networks.run(neurons, weights, x, watch=True)
+    watched = np.array([[2, 3], [8 + 5, 7]])  # from input 2 to neuron 3, from neuron 5 to neuron 7
+    _, traces = networks.online_gradients(neurons, weights, activity, error, watched=watched)
+    alpha, rho, kappa = np.exp(-1 / 10), np.exp(-1 / 100), np.exp(-1 / 15)
+    for w, (pre, j) in enumerate(((x[:, -1, 2], 3), (np.r_[0, activity.z[:-1, -1, 5]], 7))):
+        eps_v = eps_a = filtered = last = 0.0
+        for t, arrives in enumerate(pre):
+            eps_a = last * eps_v + (rho - neurons.beta[j] * last) * eps_a
+            eps_v = alpha * eps_v + arrives
+            last = activity.psi[t, -1, j]
+            e = last * (eps_v - neurons.beta[j] * eps_a)
+            filtered = kappa * filtered + (1 - kappa) * e
+            found = [part[t, w] for part in traces]
+            assert found == pytest.approx([eps_v, eps_a, e, filtered], abs=1e-14)
+    assert np.abs(traces.a).max() > 0
+
+
+def test_potentials_and_spikes_by_hand():
+    """One neuron, one input of weight 0.5, threshold 0.6, two steps of refractoriness."""
+    neurons = Neurons(np.array([0.2]), 10.0, 100.0, 5.0, 0.6, 2)
+    weights = Weights(np.array([[0.5]]), np.array([[9.0]]), np.array([[1.0]]))
+    found = networks.run(neurons, weights, np.ones((6, 1, 1), np.uint8), watch=True)
+    alpha, v, a, z, waits, expected = np.exp(-0.1), 0.0, 0.0, 0, 0, []
+    for _ in range(6):
+        v, a = alpha * v + 0.5 - 0.6 * z, np.exp(-0.01) * a + z
+        z = int(waits == 0 and v > 0.6 + 0.2 * a)
+        waits = max(waits + 2 * z - 1, 0)
+        expected.append((v, a, z))
+    assert [z for _, _, z in expected].count(1) >= 2
+    np.testing.assert_allclose(np.stack([found.v, found.a, found.z], -1)[:, 0, 0], expected, rtol=1e-14)
+
+
+def test_refractoriness_is_the_least_interval():
+    for wait in (0, 1, 3, 5):
+        neurons = Neurons(np.zeros(1), 20.0, 100.0, 5.0, 0.1, wait)
+        weights = Weights(np.full((1, 1), 5.0), np.zeros((1, 1)), np.ones((1, 1)))
+        z = networks.run(neurons, weights, np.ones((40, 1, 1), np.uint8)).z[:, 0, 0]
+        assert np.diff(np.flatnonzero(z)).min() == max(wait, 1)
+        assert networks.run(neurons, weights, np.ones((40, 1, 1), np.uint8)).psi[:, 0, 0][z == 0].sum() == 0
+
+
+def test_single_precision_stays_single():
+    neurons, weights, x, error = network(dtype=np.float32)
+    activity = networks.run(neurons, weights, x)
+    found = networks.gradients(neurons, weights, activity, error)
+    assert {a.dtype for a in (activity.psi, activity.y, *found)} == {np.dtype(np.float32)}
+    double = Weights(*(w.astype(float) for w in weights))
+    activity = networks.run(neurons, double, x)
+    assert_close(found, networks.gradients(neurons, double, activity, error), 1e-4)
+
+
+def test_threads_do_not_change_the_gradient():
+    neurons, weights, x, error = network(batch=5)
+    one = networks.gradients(neurons, weights, networks.run(neurons, weights, x), error, BPTT)
+    try:
+        use_threads(2)
+        two = networks.gradients(neurons, weights, networks.run(neurons, weights, x), error, BPTT)
+    finally:
+        use_threads(1)
+    assert_close(one, two)
+
+
+def test_the_signal_is_the_gradient_of_spikes():
+    """The wanted derivative of the readout's part: kappa-filtered errors through the feedback."""
+    neurons, weights, x, error = network()
+    activity = networks.run(neurons._replace(beta=np.zeros(20)), weights, x)
+    signal = np.empty_like(activity.psi)
+    networks.gradients(neurons._replace(beta=np.zeros(20)), weights, activity, error, EPROP, signal=signal)
+    kappa, filtered = np.exp(-1 / 15), np.zeros((3, 2))
+    for t in reversed(range(80)):
+        filtered = kappa * filtered + (1 - kappa) * error[t]
+        np.testing.assert_allclose(signal[t], filtered @ weights.output.T, rtol=1e-12, atol=1e-14)
+
+
+def test_losses_are_those_of_torch():
+    random = np.random.default_rng(0)
+    y, label = random.standard_normal((30, 4, 3)), np.array([0, 2, 1, 1])
+    leaf = torch.from_numpy(y.copy()).requires_grad_()
+    late = leaf[-10:].transpose(0, 1)
+    expected = torch.nn.functional.cross_entropy(late.reshape(-1, 3), torch.from_numpy(label).repeat_interleave(10))
+    found = signals.cross_entropy(y, label, 10)
+    assert found.value == pytest.approx(float(expected), rel=1e-12)
+    np.testing.assert_allclose(found.error, torch.autograd.grad(expected, leaf)[0].numpy(), atol=1e-15)
+    assert np.array_equal(signals.decisions(y, 10), y[-10:].mean(0).argmax(1))
+    target = random.standard_normal(y.shape)
+    found = signals.squared_error(y, target)
+    assert found.value == pytest.approx(0.5 * ((y - target) ** 2).sum())
+    assert np.array_equal(found.error, y - target)
+
+
+@pytest.mark.parametrize("per_trial", [False, True])
+def test_the_regulariser_has_its_derivative(per_trial):
+    """Spikes as real numbers, by finite differences."""
+    random = np.random.default_rng(1)
+    z = random.random((12, 3, 5))
+    found = signals.rate_regulariser(z, 0.2, 1.7, per_trial)
+    for b, j in ((0, 0), (2, 4)):
+        more = z.copy()
+        more[5, b, j] += 1e-6
+        slope = (signals.rate_regulariser(more, 0.2, 1.7, per_trial).value - found.value) / 1e-6
+        assert found.error[b, j] == pytest.approx(slope, rel=1e-4)
+
+
+def test_adam_of_torch():
+    random = np.random.default_rng(0)
+    weights = Weights(*(random.standard_normal(s) for s in ((3, 4), (4, 4), (4, 2))))
+    leaves = [torch.from_numpy(w.copy()).requires_grad_() for w in weights]
+    theirs, ours = torch.optim.Adam(leaves, lr=0.01), optimisers.Adam(0.01, tensorflow=False)
+    first = optimisers.Adam(0.01)
+    for _ in range(20):
+        gradients = Weights(*(random.standard_normal(w.shape) for w in weights))
+        for leaf, g in zip(leaves, gradients, strict=True):
+            leaf.grad = torch.from_numpy(g.copy())
+        theirs.step()
+        weights = optimisers.add(weights, ours.changes(gradients))
+        first.changes(gradients)
+    for w, leaf in zip(weights, leaves, strict=True):
+        np.testing.assert_allclose(w, leaf.detach().numpy(), rtol=1e-12)
+    # TensorFlow 1 adds epsilon before the bias of the second moment is taken off
+    g = Weights(*(np.full(w.shape, 1e-7) for w in weights))
+    step = optimisers.Adam(0.01).changes(g).output[0, 0]
+    v = 1e-3 * 1e-14
+    assert step == pytest.approx(-0.01 * np.sqrt(1e-3) / 0.1 * (0.1 * 1e-7) / (np.sqrt(v) + 1e-8), rel=1e-9)
+
+
+def test_adaptive_feedback_grows_like_the_weights():
+    random = np.random.default_rng(0)
+    feedback, weights = random.standard_normal((30, 2)), random.standard_normal((30, 2))
+    for _ in range(300):
+        feedback, weights = signals.kolen_pollack(feedback, weights, 0.1 * random.standard_normal((30, 2)), 0.05)
+    np.testing.assert_allclose(feedback, weights, atol=1e-5)
+
+
+def test_the_sum_of_sines_and_the_noise():
+    random = np.random.RandomState(3)
+    signal = tasks.sum_of_sines(1000, random)
+    assert signal[0] == 0
+    assert np.abs(signal).max() == pytest.approx(1)
+    spectrum = np.abs(np.fft.rfft(signal[:-1] - signal[:-1].mean()))
+    assert set(np.argsort(spectrum)[-4:]) == {1, 2, 3, 5}
+    x = tasks.frozen_noise(2000, 50, 0.05, random)
+    assert x.shape == (2000, 1, 50)
+    assert x[0].sum() == 0
+    assert x.mean() == pytest.approx(0.05, abs=0.003)
+
+
+def test_evidence_trials():
+    task = tasks.Evidence()
+    x, label, cues = tasks.evidence(task, 200, np.random.RandomState(0))
+    assert x.shape == (2250, 200, 40)
+    assert np.array_equal(label, cues.sum(1) >= 4)
+    assert abs(label.mean() - 0.5) < 0.12
+    assert cues.mean(1)[label == 1].mean() == pytest.approx(0.7, abs=0.06)
+    left, right, recall, noise = (x[:, :, 10 * g : 10 * g + 10] for g in range(4))
+    for k in range(7):
+        cue, gap = slice(150 * k + 50, 150 * k + 150), slice(150 * k, 150 * k + 50)
+        for side, group in ((0, left), (1, right)):
+            assert group[cue][:, cues[:, k] == side].mean() == pytest.approx(0.04, abs=0.003)
+            assert group[cue][:, cues[:, k] != side].sum() == 0
+            assert group[gap].sum() == 0
+    assert left[1050:].sum() == right[1050:].sum() == recall[:2100].sum() == 0
+    assert recall[2100:].mean() == pytest.approx(0.04, abs=0.002)
+    assert noise.mean() == pytest.approx(0.01, abs=0.0005)
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (lambda w: networks.check(w[0]._replace(tau=0.0), w[1]), "e-prop: tau is 0.0; it must be positive"),
+        (lambda w: networks.check(w[0]._replace(beta=np.zeros(3)), w[1]), "e-prop: beta end in shape (3,)"),
+        (
+            lambda w: networks.check(w[0], w[1]._replace(recurrent=np.zeros((5, 5)))),
+            "e-prop: recurrent weights end in shape (5, 5)",
+        ),
+        (
+            lambda w: networks.check(w[0], w[1]._replace(input=np.full((8, 20), np.nan))),
+            "e-prop: input weights are not finite",
+        ),
+        (
+            lambda w: networks.run(w[0], w[1], w[2][:, :, :3]),
+            "e-prop: input has shape (80, 3, 3); give (time, batch, 8)",
+        ),
+        (lambda w: networks.run(w[0], w[1], w[2][:0]), "e-prop: input has shape (0, 3, 8)"),
+        (lambda w: networks.run(w[0], w[1], 0.5 * w[2]), "e-prop: input holds something other than 0 and 1"),
+        (lambda w: networks.run(w[0], w[1], 2 * w[2]), "e-prop: input holds something other than 0 and 1"),
+        (
+            lambda w: networks.gradients(w[0], w[1], networks.run(*w[:3]), w[3], feedback=np.zeros((3, 2))),
+            "e-prop: feedback has shape (3, 2); give (20, 2)",
+        ),
+        (
+            lambda w: networks.gradients(w[0], w[1], networks.run(*w[:3]), w[3][1:]),
+            "e-prop: error has shape (79, 3, 2); give (80, 3, 2)",
+        ),
+        (
+            lambda w: networks.gradients(w[0], w[1], networks.run(*w[:3]), w[3] * np.inf),
+            "e-prop: error is not finite; use a smaller learning rate",
+        ),
+        (
+            lambda w: signals.cross_entropy(w[3], np.zeros(3, int), 81),
+            "cross_entropy: the last 81 steps of 80; give 1 to 80",
+        ),
+        (lambda w: signals.cross_entropy(w[3], np.full(3, 2), 5), "cross_entropy: (3,) labels up to 2; give 3 below 2"),
+        (lambda w: signals.squared_error(w[3], w[3][1:]), "squared_error: readout (80, 3, 2), target (79, 3, 2)"),
+        (lambda w: signals.squared_error(w[3] * np.nan, w[3]), "e-prop: the loss is not finite"),
+        (lambda w: tasks.sum_of_sines(500, np.random.RandomState(0)), "sum_of_sines: a period of 1000 steps"),
+        (
+            lambda w: tasks.evidence(tasks.Evidence(cues=6), 3, np.random.RandomState(0)),
+            "evidence: 3 trials of 6 cues; give 1 trial or more, and an odd",
+        ),
+    ],
+)
+def test_bad_input_is_refused(call, message):
+    with pytest.raises(UserError, match=f"^{re.escape(message)}"):
+        call(network())
