@@ -38,7 +38,7 @@ help:
 	@echo "make html        build the book from the committed notebooks, warnings are errors"
 	@echo "make test        style, unit tests, every chapter against its stored outputs, figure data"
 	@echo "make site        scan the built book for anything it would load from outside"
-	@echo "make bench       the same work here and in other libraries (about 15 minutes; BENCH=--quick: a smoke run)"
+	@echo "make bench       the same work here and in other libraries (about 20 minutes; BENCH=--quick: a smoke run)"
 	@echo "make mutants     put each listed fault into a copy and report which test notices (mutants-ci: the fixed twenty)"
 	@echo "make clean       remove what was built; keeps .venv and the recorded seeds in .runs"
 	@echo "variables        PYTHON=$(PYTHON)  TORCH_INDEX=$(TORCH_INDEX)"
@@ -90,6 +90,7 @@ bench: fresh
 	$(call step,benchmarks: the other libraries,$(PY) -m benchmarks.install)
 	$(call step,benchmarks,$(PY) -W ignore -m benchmarks $(BENCH))
 	$(call step,benchmark of first spikes,$(PY) -W ignore -m benchmarks.first_spike $(BENCH))
+	$(call step,benchmark of FORCE,$(PY) -W ignore -m benchmarks.force $(BENCH))
 
 mutants: fresh
 	$(call step,mutants,$(PY) tests/mutants/run.py --jobs 2)

@@ -13,7 +13,7 @@ import pytest
 
 sys.path.append(str(Path(__file__).resolve().parents[1]))  # benchmarks is no part of the installed package
 
-from benchmarks import first_spike, install, report, run, worker
+from benchmarks import first_spike, force, install, report, run, worker
 from benchmarks.cases import CASES
 from benchmarks.tasks import Task, make
 from snnrepro.errors import UserError
@@ -367,3 +367,161 @@ def test_first_spikes_what_is_committed_is_complete():
         assert set(task["times"]) >= {"ours", "plain"}
         assert task["checks"]["plain"]["existence"] == 0
         assert task["checks"]["plain"]["times"] < 1e-10
+
+
+# FORCE ----------------------------------------------------------------------------------------------------------------------
+
+SMALL_FORCE = force.QUICK._replace(n=60)
+
+
+@pytest.mark.parametrize("case", ["numpy", "blas"])
+@pytest.mark.parametrize("learns", [True, False])
+def test_force_ours_and_numpy_have_the_same_spikes(case, learns):
+    given = force.problem(SMALL_FORCE, SMALL_FORCE.n, learns)
+    found = []
+    for name in ("ours", case):
+        one = force.CASES[name].build(given, listed=True)
+        one.run()
+        first = one.found
+        assert one.run() > 0
+        np.testing.assert_array_equal(one.found.outputs, first.outputs)  # it begins at the same state again
+        found.append(first)
+    check = force.compared(*found, len(given.teacher))
+    assert check["spikes"] > 20
+    assert check["different"] == 0
+    assert check["outputs"] < 1e-12
+
+
+def test_force_learning_changes_the_output():
+    free, taught = (force.peers.Plain(force.problem(SMALL_FORCE, SMALL_FORCE.n, learns)) for learns in (False, True))
+    free.run(), taught.run()
+    assert np.abs(free.found.outputs - taught.found.outputs).max() > 1e-6
+
+
+def test_force_updates_alone_are_the_same():
+    rates = np.random.default_rng(0).random((20, 30))
+    ours, *plain = (build(30, 0.5) for build in force.UPDATES.values())
+    ours.run(rates)
+    for other in plain:
+        other.run(rates)
+        np.testing.assert_allclose(force.rls.matrix(ours.state), other.p, atol=1e-12)
+        np.testing.assert_allclose(ours.phi[0], other.phi, atol=1e-12)
+
+
+def test_force_brian2_has_the_same_spikes():
+    given = force.problem(SMALL_FORCE, SMALL_FORCE.n, True)
+    ours = force.peers.Ours(given, listed=True)
+    brian2 = force.peers.Brian2(given, listed=True, target="numpy")  # no compiler is needed here
+    ours.run(), brian2.run()
+    check = force.compared(ours.found, brian2.found, len(given.teacher))
+    assert check["spikes"] > 20
+    assert check["different"] == 0
+    assert check["outputs"] < 1e-12
+
+
+def test_force_a_difference_is_seen():
+    spikes = force.peers.Found(np.zeros(5), np.array([0, 1, 3]), np.array([2, 2, 2]))
+    other = force.peers.Found(np.full(5, 0.5), np.array([0, 2, 3]), np.array([2, 2, 1]))
+    assert force.compared(spikes, other, 3) == {"spikes": 2, "different": 2, "outputs": 0.5}
+    assert force.compared(spikes, other._replace(outputs=None), 1) == {"spikes": 1, "different": 0, "outputs": None}
+
+
+def made_up_force(learning, free):
+    times = [
+        {"phase": phase, "case": case, "wall": [0.5 * t, t, 9 * t]}
+        for phase, found in (("learning", learning), ("free", free))
+        for case, t in found.items()
+    ]
+    check = {"spikes": 9, "different": 0, "outputs": 1e-15}
+    sweep = [
+        {"n": n, "what": what, "case": case, "wall": [1e-6 * n, 2e-6 * n, 9e-6 * n]}
+        for n in (100, 200)
+        for what, cases in (("steps", force.STEPPED), ("update", force.UPDATES))
+        for case in cases
+    ]
+    return {
+        "setting": force.FULL._replace(n=200, sizes=(100, 200))._asdict(),
+        "checks": [{"phase": "free", "case": case} | check for case in free],
+        "times": times,
+        "sweep": sweep,
+        "bandwidth": {"read": 20e9, "change": 40e9},
+        "missing": {},
+        "machine": {"cpu": "A & B"},
+        "others_percent": 0.0,
+        "versions": {"numpy": "1"},
+        "date": "2026-01-01",
+    }
+
+
+def test_force_ratios_and_targets():
+    results = made_up_force(
+        {"ours": 0.1, "numpy": 1.1, "brian2": 0.4}, {"ours": 0.1, "numpy": 0.9, "brian2": 0.8, "program": 0.6}
+    )
+    numpy, numpy_free, brian2, brian2_free = force.targets_text(results)
+    assert numpy == "against NumPy, while learning, at least 10 times: 11.0×: reached"
+    assert numpy_free == "against NumPy, without learning, at least 10 times: 9.0×: not reached"
+    assert brian2 == "against Brian2, while learning, at least 5 times: 4.0× (Cython): not reached"
+    assert brian2_free == "against Brian2, without learning, at least 5 times: 6.0× (C++ program): reached"
+    html = force.table_html(results)
+    assert ">11.0×<" in html and ">–<" in html and "A &amp; B" in html
+    assert "✓ same spikes" in html
+    assert "add up to 760 ms, 7.6×" in force.by_hand(results)  # 0.6 s, and 400 updates of 0.4 ms
+    results["checks"][1]["different"] = 3
+    assert "✗ 3 spikes differ" in force.table_html(results)
+
+
+def test_force_what_is_missing_is_a_line():
+    results = made_up_force({"ours": 0.1, "numpy": 1.1}, {"ours": 0.1, "numpy": 0.9})
+    results["missing"] = {"brian2": "no <compiler>", "program": "no <compiler>"}
+    results["sweep"] = [e for e in results["sweep"] if e["case"] != "brian2"]
+    html = force.table_html(results)
+    assert "not measured: Brian2, Cython: no &lt;compiler&gt;" in html
+    assert "Brian2, while learning, at least 5 times: –: not measured" in html
+    assert force.by_hand(results) == ""
+    assert "steps/brian2" not in force.arrays(results)
+    assert "not measured: no <compiler>" in force.text(results | {"seconds": 1})
+
+
+def test_force_a_library_that_fails_is_not_the_end(monkeypatch):
+    def refuse(problem, listed=False):
+        raise OSError("no compiler in /" + "opt/somewhere/bin")
+
+    monkeypatch.setattr(force, "confine", lambda threads: None)
+    cases = {
+        name: case._replace(build=refuse) if "brian2" in name or name == "program" else case
+        for name, case in force.CASES.items()
+    }
+    monkeypatch.setattr(force, "CASES", cases)
+    results = force.measure(1, SMALL_FORCE._replace(sizes=(20, 40), numbers=1000))
+    assert results["missing"] == dict.fromkeys(("brian2", "program"), "OSError: no compiler in bin")
+    assert {(e["phase"], e["case"]) for e in results["times"]} == {
+        (phase, case) for phase in force.PHASES for case in ("ours", "numpy", "blas")
+    }
+
+
+def test_force_the_limits_are_bytes_over_bandwidth():
+    drawn = force.arrays(made_up_force({}, {}))
+    np.testing.assert_allclose(drawn["update/half"], [[100, 200], [100 * 101 * 4 / 20e6, 200 * 201 * 4 / 20e6]])
+    np.testing.assert_allclose(drawn["update/whole"], [[100, 200], [16e4 / 40e6, 64e4 / 40e6]])
+    np.testing.assert_allclose(drawn["update/ours"], [[100, 200], [0.2, 0.4]])
+
+
+def test_force_what_is_committed_is_complete():
+    results = force.load()
+    assert results["setting"] == force.FULL._asdict() | {"sizes": list(force.FULL.sizes)}
+    assert {"NumPy", "Brian2"} == set(force.TARGETS)
+    here = [name for name in force.CASES if name not in results["missing"]]
+    for phase in force.PHASES:
+        cases = [name for name in here if phase == "free" or force.CASES[name].learns]
+        assert {e["case"] for e in results["times"] if e["phase"] == phase} == set(cases)
+        checks = {c["case"]: c for c in results["checks"] if c["phase"] == phase}
+        for name in cases:
+            assert checks[name]["spikes"] > 1000
+            assert checks[name]["different"] == 0
+    points = {(e["what"], e["case"], e["n"]) for e in results["sweep"]}
+    for n in force.FULL.sizes:
+        assert points >= {("steps", case, n) for case in force.STEPPED if case in here}
+        assert points >= {("update", case, n) for case in force.UPDATES}
+    assert f"<!-- data {report.digest(force.arrays(results))} -->" in force.FIGURE.read_text()
+    assert "not measured" not in "".join(force.targets_text(results)) or results["missing"]
+    assert len(force.alternative(results)) > 100 and force.caption(results)

@@ -1,7 +1,7 @@
 """Parts of the benchmark page: `{benchmark} PART`, made while building from what `make bench` wrote.
 
-PART is `about`, `targets`, `faster`, `task NAME`, `figure`, `first-spikes`, `libraries`, `skipped` or `numbers`. The results are copied to
-`benchmark.json` at the root of the site.
+PART is `about`, `targets`, `faster`, `task NAME`, `figure`, `first-spikes`, `force`, `force-figure`, `libraries`, `skipped` or
+`numbers`. The results are copied to `benchmark.json` at the root of the site.
 """
 
 import os
@@ -16,7 +16,7 @@ from sphinx.util.docutils import SphinxDirective
 
 sys.path.append(str(Path(__file__).resolve().parents[2]))  # benchmarks is no part of the installed package
 
-from benchmarks import first_spike, report
+from benchmarks import first_spike, force, report
 
 RESULTS, FIGURE = report.RESULTS / "benchmark.json", report.RESULTS / "sweeps.svg"
 PARTS = {
@@ -48,26 +48,35 @@ class Benchmark(SphinxDirective):
                 return [nodes.paragraph("", "Not measured yet: run make bench.")]
             self.env.note_dependency(str(first_spike.RESULTS))
             return [raw(first_spike.table_html(first_spike.load()))]
+        if part in ("force", "force-figure"):
+            if not force.RESULTS.exists() or not force.FIGURE.exists():
+                return [nodes.paragraph("", "Not measured yet: run make bench.")]
+            for path in (force.RESULTS, force.FIGURE):
+                self.env.note_dependency(str(path))
+            results = force.load()
+            if part == "force":
+                return [raw(force.table_html(results))]
+            return [self.figure(force.FIGURE, force.alternative(results), force.caption(results), "benchmark-force")]
         if part == "figure":
-            return [self.figure(results)]
+            return [self.figure(FIGURE, report.alternative(results), report.caption(results), "benchmark-sweeps")]
         if part == "task" and names and names[0] in results["tasks"]:
             return [raw(report.task_html(results, names[0]))]
         if part not in PARTS or names:
             raise self.error(
-                f"benchmark: no part {' '.join(self.arguments)!r}; there are {', '.join(PARTS)}, figure, first-spikes, task"
+                f"benchmark: no part {' '.join(self.arguments)!r}; there are {', '.join(PARTS)}, figure, first-spikes, "
+                "force, force-figure, task"
             )
         return [raw(PARTS[part](results))]
 
-    def figure(self, results):
-        """Return the figure with its number, caption and alternative text."""
+    def figure(self, path, alternative, caption, target):
+        """Return a figure with its number, caption and alternative text."""
         folder = Path(self.env.doc2path(self.env.docname)).parent
-        uri = os.path.relpath(FIGURE, folder).replace(os.sep, "/")
-        image = nodes.image(uri=uri, alt=report.alternative(results), candidates={})
+        uri = os.path.relpath(path, folder).replace(os.sep, "/")
+        image = nodes.image(uri=uri, alt=alternative, candidates={})
         figure = nodes.figure("", image, classes=["snn-picture"])
         text = nodes.paragraph()
-        self.state.nested_parse(StringList([report.caption(results)], source=self.get_source_info()[0]), 0, text)
+        self.state.nested_parse(StringList([caption], source=self.get_source_info()[0]), 0, text)
         figure += nodes.caption("", "", *text.children[0].children)
-        target = "benchmark-sweeps"
         figure["ids"].append(target)
         figure["names"].append(target)
         self.state.document.note_explicit_target(figure)
