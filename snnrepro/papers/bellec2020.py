@@ -365,7 +365,7 @@ def reward(config: Reward, seed: int, progress: Progress, checkpoint: Path | Non
             share /= share.sum(1, keepdims=True)
             action = (random.rand(config.batch) > share[:, 0]).astype(int)
             given = (action == label).astype(float)
-            rewards.append(given.mean())
+            rewards.append(float(given.mean()))
             if shuffled:
                 given = random.permutation(given)
             error = actor_critic_error(activity.y, share, action, given, config)
