@@ -383,7 +383,7 @@ def test_the_map_on_real_networks():
     assert found.early == paper._first_rate(config.setting, 0)
 
 
-@pytest.mark.parametrize("along", [True, False], ids=["along the diagonal", "across it"])
+@pytest.mark.parametrize("along", [True, False], ids=["along-the-diagonal", "across-it"])
 def test_the_band_of_the_map(monkeypatch, along):
     def answer(setting, samples, given):
         if setting.gain == 0.4:
@@ -614,6 +614,21 @@ def test_claims_of_the_second_opinion_hold():
     assert len(claims) == 6
     verdicts = {c.id: ledger.quick_verdict(c, [metrics[c.metric_name]]) for c in claims}
     assert verdicts == dict.fromkeys(verdicts, "pass")
+
+
+@pytest.mark.filterwarnings("ignore:invalid value")
+def test_a_silent_network_is_no_agreement(monkeypatch):
+    """Two outputs of 0 are equal, which says nothing: the number is not finite, and the runner refuses it."""
+
+    def again(network, v, count, teacher, learning):
+        return networks.run(network, networks.start(network, v, learning.initial), count, teacher, learning, 10**6)
+
+    monkeypatch.setattr(paper, "run_brian2", again)
+    metrics = paper.second_opinion(paper.SecondOpinion(40, 0.1, 40, 0.02, 0.2, 0.3), 0, silent, None).metrics
+    assert metrics["differ"] == 0  # the theta neurons do not spike within 0.1 s
+    assert math.isnan(metrics["outputs_off"])
+    assert metrics["brian2_error_gap"] == metrics["brian2_differ"] == 0
+    assert metrics["brian2_spikes"] > 50
 
 
 def test_a_name_for_each_cell():
