@@ -14,7 +14,7 @@ from snnrepro.kernels import rtrl as kernel
 from snnrepro.neurons import LIF, Adaptation, Surrogate
 from snnrepro.rtrl import counts, gradients, networks, reference, rules
 from snnrepro.rtrl.counts import Size
-from snnrepro.rtrl.gradients import PATHS, adjoint, by_lines, exact, jacobian, local
+from snnrepro.rtrl.gradients import PATHS, adjoint, by_lines, by_matrices, exact, jacobian, local
 from snnrepro.rtrl.networks import Model, Weights
 
 
@@ -33,7 +33,8 @@ def draw_model(draw, random, n, gains=("one", "leak"), adaptation=True):
         surrogate=Surrogate(draw(st.sampled_from(networks.SURROGATES)), draw(st.sampled_from([1.0, 10.0]))),
     )
     if adaptation and draw(st.booleans()):
-        p = p._replace(adaptation=Adaptation(40e-3, random.uniform(0, 1, n), draw(st.sampled_from(["one", "leak"]))))
+        strength = random.uniform(0, 1, n) if draw(st.booleans()) else random.uniform(0, 1)
+        p = p._replace(adaptation=Adaptation(40e-3, strength, draw(st.sampled_from(["one", "leak"]))))
     return Model(p, draw(st.sampled_from([None, 5e-3, 20e-3])))
 
 
@@ -96,49 +97,32 @@ def test_eligibility_is_backpropagation_with_detached_recurrent_spikes(case, sym
     assert_close(exact(model, weights, activity, error, sent, "none"), theirs)
 
 
-def spelled_out(model, weights, activity, error, sent, mask):
-    """Gradient of W and V by G = H G + F with matrices, where `mask` (n, n) says which blocks of H are kept."""
-    steps, batch, n = activity.s.shape
-    m, total = len(weights.input), np.zeros((len(weights.input) + n, n))
-    kappa = networks.factors(model, n).kappa
-    strength = networks.factors(model, n).strength
-    for b in range(batch):
-        for j in range(m + n):
-            for i in range(n):
-                g = y = 0.0
-                for t in range(steps):
-                    h = jacobian(model, weights, activity, t, b)
-                    kinds = len(h) // n
-                    f = np.zeros(len(h))
-                    pre = activity.x[t, b, j] if j < m else activity.s[t - 1, b, j - m] if t else 0.0
-                    f[i] = pre
-                    if model.neuron.current == "new":
-                        before = activity.s[t - 1, b, i] if t else 0.0
-                        kept = 1 - before if model.neuron.reset == "multiply" else 1.0
-                        f[n + i] = kept * networks.factors(model, n).gain[i] * pre
-                    g = (h * np.tile(mask, (kinds, kinds))) @ (g * np.ones(len(h))) + f
-                    z = g[n : 2 * n] - (strength * g[2 * n :] if kinds == 3 else 0)
-                    y = kappa * y + (1 - kappa) * (activity.slope[t, b] * z) @ sent
-                    total[j, i] += error[t, b] @ y
-    return Weights(total[:m], total[m:], local(model, weights, activity, error, sent).output)
-
-
 @settings(max_examples=60, deadline=None)
 @given(cases())
 def test_own_weights_make_the_block_diagonal(case):
     """Zeroing the blocks of H off the diagonal gives the traces that keep V_jj; keeping all of H gives RTRL."""
-    model, weights, x, error, sent = case
+    model, weights, x, error, _ = case
+    activity = networks.run(model, weights, x)
+    diagonal = by_matrices(model, weights, activity, error, diagonal=True)
+    assert_close(local(model, weights, activity, error, paths="own"), diagonal)
+    assert_close(exact(model, weights, activity, error, paths="own"), diagonal)
+    assert_close(adjoint(model, weights, activity, error, paths="own"), diagonal)
+    assert_close(automatic(model, weights, x, error, "own")[2], diagonal)
+    assert_close(exact(model, weights, activity, error), by_matrices(model, weights, activity, error))
+
+
+@settings(max_examples=40, deadline=None)
+@given(cases())
+def test_the_matrix_without_some_paths_is_the_whole_one_without_some_blocks(case):
+    model, weights, x, _, _ = case
     activity = networks.run(model, weights, x)
     n = len(weights.output)
-    diagonal = spelled_out(model, weights, activity, error, sent, np.eye(n))
-    assert_close(local(model, weights, activity, error, sent, "own"), diagonal)
-    assert_close(exact(model, weights, activity, error, sent, "own"), diagonal)
-    assert_close(adjoint(model, weights, activity, error, sent, "own"), diagonal)
-    assert_close(automatic(model, weights, x, error, "own", sent)[2], diagonal)
-    assert_close(
-        exact(model, weights, activity, error, sent),
-        spelled_out(model, weights, activity, error, sent, np.ones((n, n))),
-    )
+    silent = weights._replace(recurrent=np.zeros((n, n)))
+    for t in range(len(x)):
+        whole = jacobian(model, weights, activity, t)
+        blocks = np.tile(np.eye(n), (len(whole) // n,) * 2)
+        assert np.array_equal(jacobian(model, weights, activity, t, paths="own"), whole * blocks)
+        assert np.array_equal(jacobian(model, weights, activity, t, paths="none"), jacobian(model, silent, activity, t))
 
 
 @settings(max_examples=60, deadline=None)

@@ -207,6 +207,38 @@ def jacobian(
     return np.vstack([i, u, a])  # Eq. (7)
 
 
+def influx(model: Model, weights: Weights, activity: Activity, step: int, sample: int = 0) -> np.ndarray:
+    """F: direct derivative of all states after a step with respect to W and V `(states, (m + n) n)`; weight q goes from q // n to q % n."""
+    n, p, c = activity.s.shape[2], model.neuron, factors(model, activity.s.shape[2])
+    spiked = activity.s[step - 1, sample] if step else np.zeros(n)
+    pre = np.concatenate([activity.x[step, sample], spiked])
+    i = np.kron(pre, np.eye(n))
+    kept = 1 - spiked if p.reset == "multiply" else np.ones(n)
+    u = (kept * c.gain)[:, None] * i if p.current == "new" else np.zeros_like(i)
+    return np.vstack([i, u, *([np.zeros_like(i)] if c.strength.size else [])])
+
+
+def by_matrices(
+    model: Model, weights: Weights, activity: Activity, error: np.ndarray, diagonal: bool = False
+) -> Weights:
+    """RTRL as it is written: G = H G + F with matrices. `diagonal`: the blocks of H that couple neurons are set to zero."""
+    steps, batch, n = activity.s.shape
+    c, total = factors(model, n), 0.0
+    for b in range(batch):
+        g = y = 0.0
+        for t in range(steps):
+            h = jacobian(model, weights, activity, t, b)
+            if diagonal:
+                h = h * np.tile(np.eye(n), (len(h) // n,) * 2)
+            f = influx(model, weights, activity, t, b)
+            g = h @ g + f if t else f  # Eq. (7)
+            above = g[n : 2 * n] - c.strength[:, None] * g[2 * n :] if c.strength.size else g[n:]
+            sent = weights.output.T @ (activity.slope[t, b][:, None] * above)
+            y = c.kappa * y + (1 - c.kappa) * sent
+            total = total + error[t, b] @ y  # Eq. (8)
+    return _split(model, weights, activity, error, total)
+
+
 def cosine(a: Weights, b: Weights, names: tuple[str, ...] = ("input", "recurrent")) -> float:
     """Cosine of the angle between two gradients, of the named weights taken together; 0 where one of them vanishes."""
     a, b = (np.concatenate([getattr(w, name).ravel() for name in names]) for w in (a, b))

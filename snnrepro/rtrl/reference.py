@@ -69,7 +69,7 @@ def run(
     gain = 1 - beta if p.gain == "leak" else torch.ones(())
     strength, rho, jump = 0.0, 0.0, 0.0
     if p.adaptation is not None:
-        strength, rho = torch.as_tensor(p.adaptation.strength), _decay(p.dt, p.adaptation.tau)
+        strength, rho = torch.as_tensor(p.adaptation.strength, dtype=torch.float64), _decay(p.dt, p.adaptation.tau)
         jump = 1 - rho if p.adaptation.gain == "leak" else 1.0
     height = p.surrogate.scale * (p.surrogate.slope if p.surrogate.name == "asymptotic" else 1.0)
     u, i, a, s = (x.new_zeros(x.shape[1], n) for _ in range(4))
