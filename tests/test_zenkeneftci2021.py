@@ -1,0 +1,226 @@
+"""The chapter on Zenke & Neftci (2021): draws, rules that differ by one thing, learning signals, checkpoints, bands."""
+
+import dataclasses
+
+import bands
+import numpy as np
+import pytest
+import torch
+
+from snnrepro import ledger, surrogate
+from snnrepro.errors import UserError
+from snnrepro.experiment import silent
+from snnrepro.papers import zenkeneftci2021 as paper
+from snnrepro.peers.rtrl import recurrent_snntorch
+from snnrepro.rtrl import gradients, networks
+from snnrepro.rtrl.networks import Model
+
+TINY = dataclasses.replace(paper.QUICK, samples=20, hidden=8, epochs=2, units=5, classes=3, batch=15)
+
+
+def told(epoch, **now):
+    """Progress that nobody watches."""
+
+
+def test_the_settings_are_those_of_the_dossier():
+    """Two states, SuperSpike of slope 10, a detached reset, N = 32, T = 40, 5 and 20 seeds, N up to 256."""
+    quick, full = paper.EXPERIMENTS["alignment"].quick, paper.EXPERIMENTS["alignment"].paper
+    assert (quick.setup.n, quick.setup.steps, max(full.sizes)) == (32, 40, 256)
+    assert len(paper.EXPERIMENTS["alignment"].quick_seeds) == 5
+    assert len(paper.EXPERIMENTS["alignment"].paper_seeds) == 20
+    assert (paper.NEURON.reset_gradient, paper.NEURON.adaptation) == (False, None)
+    assert (paper.NEURON.surrogate.name, paper.NEURON.surrogate.slope) == ("fast_sigmoid", 10.0)
+    assert paper.NEURON.gain == "leak"
+
+
+def test_networks_of_all_gains_differ_in_recurrent_weights_alone():
+    setup = paper.Setup(6, 4, 3, 10)
+    (a, x, label), (b, same, again) = setup.draw(1.0, 3), setup.draw(4.0, 3)
+    assert np.array_equal(a.input, b.input)
+    assert np.array_equal(a.output, b.output)
+    np.testing.assert_allclose(4 * a.recurrent, b.recurrent)
+    assert np.array_equal(x, same)
+    assert np.array_equal(label, again)
+    assert not np.array_equal(x, setup.draw(1.0, 4)[1])
+    large = paper.Setup(300, 50).draw(2.0, 0)[0]
+    assert large.recurrent.std() == pytest.approx(2 / np.sqrt(300), rel=0.02)
+    assert large.input.std() == pytest.approx(3 / np.sqrt(50), rel=0.02)
+
+
+def test_alignment_is_measured_on_the_same_network():
+    setup, model = paper.Setup(10, samples=2), Model(paper.NEURON)
+    found = paper._aligned(model, setup, 4.0, 1, up_to=0)
+    assert found == pytest.approx(paper._aligned(model, setup, 4.0, 1, up_to=16), rel=1e-9)
+    weights, x, label = setup.draw(4.0, 1)
+    activity = networks.run(model, weights, x)
+    error = networks.cross_entropy(activity.y, label).error
+    exact, local = gradients.exact(model, weights, activity, error), gradients.local(model, weights, activity, error)
+    flat = [np.concatenate([g.input.ravel(), g.recurrent.ravel()]) for g in (local, exact)]
+    size = [np.linalg.norm(f) for f in flat]
+    assert found[0] == pytest.approx(flat[0] @ flat[1] / size[0] / size[1])
+    assert found[1] == pytest.approx(size[0] / size[1])
+    assert found[4] == activity.s.mean()
+
+
+def test_the_metrics_of_alignment_are_what_they_say():
+    config = paper.Alignment(paper.Setup(8, samples=2), (0.0, 2.0, 8.0), (8, 10), (10, 40), 2.0)
+    found = paper.alignment(config, 2, silent, None)
+    m, rows = found.metrics, found.arrays
+    assert m["cosine_2"] == rows["superspike_10"][1, 0]
+    assert m["ratio_8"] == rows["superspike_10"][2, 1]
+    assert m["cost_of_scale"] == pytest.approx(m["cosine_2"] - m["asymptotic_cosine_2"])
+    assert m["cost_of_length"] == pytest.approx(rows["over_steps"][0, 0] - rows["over_steps"][1, 0])
+    assert m["own_minus_none"] == pytest.approx(rows["superspike_10"][2, 2] - rows["superspike_10"][2, 0])
+    assert m["log10_growth"] == pytest.approx(-np.log10(rows["asymptotic_10"][2, 1]))
+    assert m["random_feedback"] == rows["superspike_10"][1, 3]
+    np.testing.assert_allclose(rows["over_n"][0], paper._aligned(Model(paper.NEURON), config.setup, 2.0, 2, 16))
+
+
+def test_rules_differ_from_the_plain_one_by_one_field():
+    base = paper.RULES["s_ctl"]
+    for name, rule in paper.RULES.items():
+        changed = [field for field, a, b in zip(base._fields, base, rule, strict=True) if a != b]
+        assert len(changed) == (2 if name == "a_prop" else 0 if name == "s_ctl" else 1), name
+    assert paper.RULES["a_prop"]._replace(through=False) == paper.RULES["a_ctl"]
+
+
+@pytest.mark.parametrize("feedback", ["symmetric", "random"])
+def test_errors_come_back_through_the_feedback(feedback):
+    """The gradient of the hidden weights is that of the feedback, that of the readout is its own; the answers do not change."""
+    g = torch.Generator().manual_seed(0)
+    network = surrogate.uniform_network((5, 8, 3), True, g)
+    network.hidden[0].data += 1.5
+    sent = torch.randn(8, 3, generator=g) if feedback == "random" else None
+    times, label = paper._samples(TINY, 0)
+    (x, _), *_ = paper._batches(times[0], label[0], np.arange(15), TINY)
+    scores, s = paper._answers(x, network, paper.RULES["s_ctl"], sent, TINY)
+    plain, _ = paper._answers(x, network, paper.RULES["s_ctl"], None, TINY)
+    assert torch.allclose(scores, plain, atol=1e-6)
+    error = torch.randn(scores.shape, generator=g)
+    ours = torch.autograd.grad((scores * error).sum(), [network.hidden[0], network.output])
+    last = paper.NEURON._replace(tau_mem=TINY.readout)
+    hidden = surrogate.lif(
+        x, network.hidden[0], paper.NEURON._replace(recurrent_gradient=False), network.recurrent[0], states=False
+    ).spikes
+    back = surrogate.readout(hidden, network.output if sent is None else sent, last)[1:]
+    assert torch.allclose(ours[0], torch.autograd.grad((back * error).sum(), network.hidden[0])[0], atol=1e-5)
+    straight = surrogate.readout(s.detach(), network.output, last)[1:]
+    assert torch.allclose(ours[1], torch.autograd.grad((straight * error).sum(), network.output)[0], atol=1e-5)
+    assert ours[0].abs().max() > 0
+
+
+def test_a_local_loss_leaves_its_readout_alone(monkeypatch):
+    """Every rule starts from the same weights, and only `local` keeps the readout it started with."""
+    seen = {}
+    original = surrogate.uniform_network
+
+    def kept(*arguments):
+        network = original(*arguments)
+        network.hidden[0].data += 1.5  # neurons spike from the start
+        seen[len(seen)] = network, network.output.detach().clone(), network.hidden[0].detach().clone()
+        return network
+
+    monkeypatch.setattr(paper.surrogate, "uniform_network", kept)
+    for name in ("s_ctl", "local"):
+        paper._learn(paper.RULES[name], TINY, 0, told)
+    (a, output, hidden), (b, same, also) = seen.values()
+    assert torch.equal(output, same)
+    assert torch.equal(hidden, also)
+    assert not torch.equal(a.output, output)
+    assert torch.equal(b.output, output)
+    assert not torch.equal(b.hidden[0], hidden)
+
+
+def test_training_and_test_samples_are_apart():
+    times, label = paper._samples(TINY, 0)
+    assert [len(t) for t in times] == [30, 30]
+    assert len(label[0]) == len(label[1]) == 30
+    whole = np.concatenate(times)
+    assert whole.min() >= 0
+    assert whole.max() < TINY.active
+    batches = list(paper._batches(times[0], label[0], np.arange(30), TINY))
+    assert [len(y) for _, y in batches] == [15, 15]
+    assert all(x.units.size == 15 * 5 for x, _ in batches)  # one spike a unit
+
+
+def test_a_killed_seed_goes_on_where_it_stopped(tmp_path):
+    config = paper.Learning(TINY, ("s_ctl", "random", "local"))
+    whole = paper.learning(config, 1, silent, None)
+    checkpoint = tmp_path / "seed.npz"
+    paper.learning(dataclasses.replace(config, rules=config.rules[:2]), 1, silent, checkpoint)
+    seen = []
+    resumed = paper.learning(config, 1, lambda done, total, **now: seen.append(done), checkpoint)
+    assert seen == [5, 6]
+    assert resumed.metrics == whole.metrics
+    for key, curve in whole.arrays.items():
+        assert np.array_equal(curve, resumed.arrays[key])
+    assert whole.metrics != paper.learning(config, 2, silent, None).metrics
+
+
+def test_the_accuracy_is_that_of_the_mean_over_time(monkeypatch):
+    """Scores of two steps, three samples: the class with the larger mean of log probabilities counts."""
+    scores = torch.tensor([[[3.0, 0, 0], [0, 1, 0], [0, 0, 0.5]], [[0, 2, 0], [0, 0, 9], [0, 0, 0.5]]])
+    monkeypatch.setattr(paper, "_answers", lambda *a: (scores, torch.ones(2, 3, 4, requires_grad=True)))
+    monkeypatch.setattr(
+        paper, "_samples", lambda *a: ([np.zeros((3, 2), int)] * 2, [np.array([0, 1, 2]), np.array([0, 1, 2])])
+    )
+    accuracy, spikes, _ = paper._learn(paper.Rule(), dataclasses.replace(TINY, epochs=0), 0, told)
+    assert accuracy == pytest.approx(2 / 3)
+    assert spikes == 8
+
+
+@pytest.mark.parametrize("name", ["identities", "complexity", "second_opinion", "alignment"])
+def test_quick_claims_hold(name):
+    """The cheap experiments, live, so that a fault in a method names the claim that it breaks."""
+    experiment = paper.EXPERIMENTS[name]
+    config = experiment.quick
+    if name == "identities":
+        config = dataclasses.replace(config, setup=dataclasses.replace(config.setup, n=6, m=4, steps=20))
+    if name == "alignment":  # what is left of it is enough for the claims about gains
+        config = dataclasses.replace(config, sizes=(16, 32), lengths=(10, 160))
+    found = [experiment.function(config, seed, silent, None).metrics for seed in experiment.quick_seeds]
+    claims = [c for c in ledger.load_claims("zenkeneftci2021").claims if c.experiment == name and c.band("quick")]
+    verdicts = {c.id: ledger.quick_verdict(c, [metrics[c.metric_name] for metrics in found]) for c in claims}
+    assert verdicts == dict.fromkeys(verdicts, "pass")
+
+
+def test_every_neuron_of_the_second_opinion_spikes():
+    config = paper.EXPERIMENTS["second_opinion"].paper
+    assert min(paper.second_opinion(config, seed, silent, None).metrics["fewest_spikes"] for seed in range(5)) >= 20
+
+
+@pytest.mark.parametrize(
+    ("field", "value"), [("current", "old"), ("gain", "leak"), ("reset", "subtract"), ("reset_gradient", True)]
+)
+def test_snntorch_refuses_what_it_cannot_do(field, value):
+    p = paper.NEURON._replace(current="new", gain="one")._replace(**{field: value})
+    with pytest.raises(UserError, match=f"^snnTorch: {field} is {value!r}; it can do"):
+        recurrent_snntorch(torch.zeros(3, 1, 2), torch.zeros(2, 2), torch.zeros(2, 2), p, True)
+
+
+# What a negative control, an untrained network or a missing effect gives; the claim's bands must leave it out.
+WITHOUT_EFFECT = {
+    "what-is-left-out-is-there": -15.0,
+    "aligned-with-weak-recurrence": 0.0,
+    "alignment-falls-with-the-gain": 0.0,
+    "aligned-with-strong-recurrence": 0.0,  # random feedback, or a steep surrogate
+    "lengths-agree": 0.01,  # the asymptotic surrogate
+    "own-weights-add-little": 0.1,  # they would make up for everything
+    "scale-decides": 0.0,
+    "exact-gradient-explodes": 0.04,  # SuperSpike
+    "random-feedback-is-not-aligned": 0.98,  # symmetric feedback
+    "size-does-not-matter": 0.0,
+    "length-costs-little": 0.0,
+    "detached-spikes-do-not-hurt": 0.7,  # guessing without these paths
+    "detached-spikes-learn": 0.1,
+    "large-scale-cannot-go-through-recurrence": 0.0,
+    "scale-does-not-matter-when-detached": 0.7,  # as with these paths
+    "random-feedback-learns": 0.0,
+    "local-loss-learns": 0.0,
+    "uniform-feedback-does-not-learn": 0.35,  # the weakest rule that learns
+}
+
+
+@pytest.mark.parametrize("claim", bands.judged("zenkeneftci2021"), ids=lambda c: c.id)
+def test_bands_leave_out_the_control(claim):
+    bands.leave_out(claim, WITHOUT_EFFECT[claim.id])
