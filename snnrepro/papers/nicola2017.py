@@ -808,7 +808,8 @@ def second_opinion(config: SecondOpinion, seed: int, progress: Progress, checkpo
         off = float(np.abs(np.concatenate(ours) - theirs.outputs).max() / size)
         metrics["outputs_off"] = float(np.maximum(metrics["outputs_off"], off))  # unlike max, it lets NaN through
         p = np.linalg.inv(p + np.array(rates).T @ np.array(rates))  # what Eq. (7) keeps up to date
-        metrics["p_off"] = max(metrics["p_off"], float(np.abs(rls.matrix(state.rls) - p).max() / np.abs(p).max()))
+        off = float(np.abs(rls.matrix(state.rls) - p).max() / np.abs(p).max())
+        metrics["p_off"] = float(np.maximum(metrics["p_off"], off))
         progress(part + 1, 4)
     setting = opinion
     dt = setting.step()
