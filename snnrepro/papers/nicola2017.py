@@ -861,7 +861,7 @@ EXPERIMENTS = {
         oscillators,
         Oscillators(
             (
-                Setting("theta", 300, 10.0, 1e4, 1e-5, 0.5, 3.0, 5.5),
+                Setting("theta", 500, 10.0, 1e4, 1e-5, 1.0, 4.0, 6.5),
                 Setting("lif", 600, 0.1, 30.0, 2.5e-6, **QUICK),
                 Setting("izhikevich", 500, 5e3, 5e3, 2.0, **QUICK),
             ),
