@@ -57,7 +57,7 @@ class Setup:
         return weights, x, random.integers(0, self.k, self.samples)
 
 
-def _ready(model: Model, setup: Setup, gain: float, seed: int) -> tuple[Weights, Activity, np.ndarray]:
+def ready(model: Model, setup: Setup, gain: float, seed: int) -> tuple[Weights, Activity, np.ndarray]:
     """Weights, activity and the error of the readout."""
     weights, x, label = setup.draw(gain, seed)
     activity = networks.run(model, weights, x)
@@ -112,12 +112,12 @@ def identities(config: Identities, seed: int, progress: Progress, checkpoint: Pa
     table, gaps, spikes = np.zeros((len(config.models), len(IDENTITIES))), [], []
     for row, name in enumerate(config.models):
         model = MODELS[name]
-        weights, activity, error = _ready(model, config.setup, config.gain, seed)
+        weights, activity, error = ready(model, config.setup, config.gain, seed)
         given = model, weights, activity, error
         exact, eligibility, own = gradients.exact(*given), gradients.local(*given), gradients.local(*given, paths="own")
         fixed = model.neuron._replace(reset="subtract", reset_gradient=False, adaptation=None)
-        lines = Model(fixed, model.tau_out), *_ready(Model(fixed, model.tau_out), config.setup, config.gain, seed)
-        alone = model, *_ready(model, config.setup, 0.0, seed)
+        lines = Model(fixed, model.tau_out), *ready(Model(fixed, model.tau_out), config.setup, config.gain, seed)
+        alone = model, *ready(model, config.setup, 0.0, seed)
         table[row] = [
             _difference(exact, _automatic(model, weights, activity.x, error, "all")),
             _difference(eligibility, _automatic(model, weights, activity.x, error, "none")),
@@ -158,7 +158,7 @@ class Alignment:
 
 def _aligned(model: Model, setup: Setup, gain: float, seed: int, up_to: int) -> tuple[float, ...]:
     """Cosine and length ratio of the eligibility form with the exact gradient; cosines of the block diagonal and of random feedback."""
-    weights, activity, error = _ready(model, setup, gain, seed)
+    weights, activity, error = ready(model, setup, gain, seed)
     given = model, weights, activity, error
     exact = gradients.exact(*given) if setup.n <= up_to else gradients.adjoint(*given)
     none, own = (gradients.adjoint(*given, paths=paths) for paths in ("none", "own"))
@@ -427,14 +427,16 @@ def learning(config: Learning, seed: int, progress: Progress, checkpoint: Path |
 class SecondOpinion:
     """One network here and in snnTorch."""
 
-    setup: Setup = Setup(20, steps=100, samples=4, drive=0.5, mean=2.0, rate=0.5)
-    gain: float = 1.0
+    setup: Setup = Setup(
+        20, steps=100, samples=4, drive=0.008, mean=8.0, rate=0.4
+    )  # without 1 - beta, currents are small
+    gain: float = 0.05
 
 
 def second_opinion(config: SecondOpinion, seed: int, progress: Progress, checkpoint: Path | None) -> Result:
     """Spikes and gradients against snnTorch, with and without the paths through recurrent spikes."""
     p = NEURON._replace(current="new", gain="one")
-    weights, activity, error = _ready(Model(p), config.setup, config.gain, seed)
+    weights, activity, error = ready(Model(p), config.setup, config.gain, seed)
     signal = torch.from_numpy(error @ weights.output.T)
     metrics, arrays = {}, {"ours": activity.s[:, 0], "potential": activity.u[:, 0]}
     for k, (name, through) in enumerate((("rtrl", True), ("eligibility", False))):
