@@ -317,19 +317,27 @@ def test_rewards_are_for_the_right_choice_and_the_control_shuffles_them(monkeypa
 
 
 def test_choices_follow_the_softmax(monkeypatch):
-    """The drawn action is 1 as often as its share says."""
+    """With output weights so large that most shares are near 0 or 1, nearly all actions are the likelier ones."""
     judged = []
-    error = paper.actor_critic_error
+    error, learner = paper.actor_critic_error, paper._learner
 
     def kept(y, share, action, given, config):
         judged.append((share, action))
         return error(y, share, action, given, config)
 
+    def large(random):
+        weights, feedback = learner(random)
+        return weights._replace(output=300 * weights.output), feedback
+
     monkeypatch.setattr(paper, "actor_critic_error", kept)
-    config = paper.Reward(task=paper.CHOICE._replace(delay=5, cue=20, recall=20), batch=2000, iterations=2, window=1)
+    monkeypatch.setattr(paper, "_learner", large)
+    config = paper.Reward(task=paper.CHOICE._replace(delay=5, cue=20, recall=20), batch=60, iterations=2, window=1)
     paper.reward(config, 0, silent, None)
-    for share, action in judged:
-        assert action.mean() == pytest.approx(share[:, 1].mean(), abs=0.05)
+    share, action = (np.concatenate(part) for part in zip(*judged, strict=True))
+    sure = np.abs(share[:, 1] - 0.5) > 0.4
+    assert sure.sum() > 30
+    assert set(share.argmax(1)[sure]) == {0, 1}
+    assert (action == share.argmax(1))[sure].mean() > 0.9
 
 
 # What is drawn --------------------------------------------------------------------------------------------------------------
