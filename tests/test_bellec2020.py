@@ -336,7 +336,6 @@ def test_choices_follow_the_softmax(monkeypatch):
     share, action = (np.concatenate(part) for part in zip(*judged, strict=True))
     sure = np.abs(share[:, 1] - 0.5) > 0.4
     assert sure.sum() > 30
-    assert set(share.argmax(1)[sure]) == {0, 1}
     assert (action == share.argmax(1))[sure].mean() > 0.9
 
 
