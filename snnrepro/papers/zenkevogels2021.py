@@ -209,7 +209,7 @@ def randman(config: Randman, seed: int, progress: Progress, checkpoint: Path | N
     metrics, arrays = {}, {}
     for k, spectrum in enumerate(("formula", "released")):
         times, label = _samples(task, spectrum, seed)
-        x = [(t / task.active).astype(np.float32) for t in times]
+        x = [t / task.active for t in times]
         linear = LogisticRegression(max_iter=2000).fit(x[0], label[0])
         nearest = KNeighborsClassifier(1).fit(x[0], label[0])
         metrics[f"linear_{spectrum}"] = float(linear.score(x[2], label[2]))
@@ -218,7 +218,7 @@ def randman(config: Randman, seed: int, progress: Progress, checkpoint: Path | N
     split = Split(x[0], label[0], x[2], label[2], "generated", (task.units,))
     metrics["ann_released"] = float(ann_control(split, (task.hidden,), (seed,))[0])
     times, label = _samples(task, "formula", seed)
-    x = [(t / task.active).astype(np.float32) for t in times]
+    x = [t / task.active for t in times]
     split = Split(x[0], label[0], x[2], label[2], "generated", (task.units,))
     metrics["ann_formula"] = float(ann_control(split, (task.hidden,), (seed,))[0])
     metrics["spikes_a_unit"] = float(_as_events(times[2], task.steps).units.size / times[2].size)
