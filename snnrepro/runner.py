@@ -144,23 +144,30 @@ def recordable(citekey: str, experiment: str, profile: str) -> ledger.Record | N
 def record(citekey: str, experiment: str, profile: str) -> Path:
     """Merge the finished seeds of a profile into the chapter's `results/<experiment>.<profile>.json` and `.npz`.
 
-    A record of the same code and configuration never loses a seed that the profile names.
+    A record of the same code and configuration never loses a seed that the profile names: seeds that are not finished here, because
+    they were run on another machine, stay as they are in the record.
 
     Raises:
-        UserError: no seed is finished, or the present record holds seeds that are not finished here.
+        UserError: no seed is finished, or the present record holds seeds that are not finished here and were run with other
+            versions of the packages.
     """
     job = _job(citekey, experiment, profile)
     new = recordable(citekey, experiment, profile)
     command = f"snnrepro run {citekey}/{experiment} --profile {profile}"
     if new is None:
         raise UserError(f"nothing to record for {job.name}; first: {command}")
+    results = {seed: job.read(seed) for seed in new.seeds}
+    arrays = {f"{seed}/{name}": array for seed in new.seeds for name, array in job.arrays(seed).items()}
     old = ledger.load_record(citekey, experiment, profile)
-    if old and (old.config_hash, old.sources) == (new.config_hash, new.sources):
-        lost = {int(seed) for seed in old.seeds} & set(job.seeds) - {int(seed) for seed in new.seeds}
-        if lost:
-            command += f" --seeds {_ranges(lost)}"
-            raise UserError(f"the record of {job.name} has seeds that are not finished here; first: {command}")
-    arrays = {f"{seed}/{name}": array for seed in new.seeds for name, array in job.arrays(int(seed)).items()}
+    same = old is not None and (old.config_hash, old.sources) == (new.config_hash, new.sources)
+    if same and (kept := set(old.seeds) & set(job.seeds) - set(new.seeds)):
+        if old.versions != new.versions:
+            hint = f"with other package versions; first: {command} --seeds {_ranges(kept)}"
+            raise UserError(f"the record of {job.name} has seeds that are not finished here, {hint}")
+        stored = ledger.load_arrays(old)
+        results |= {seed: old.seeds[seed].model_dump() for seed in kept}
+        arrays |= {f"{seed}/{name}": array for seed in kept for name, array in stored[seed].items()}
+        new = ledger.build_record(citekey, experiment, profile, job.experiment, results)
     return ledger.save_record(new, arrays)
 
 
