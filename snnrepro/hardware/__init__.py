@@ -1,0 +1,1 @@
+"""Neuromorphic chips emulated: analog substrates with their imperfections, and Loihi in its integers."""
