@@ -55,6 +55,11 @@ FASHION_CITATION = (
     "Xiao, Rasul and Vollgraf (2017). Fashion-MNIST: a novel image dataset for benchmarking machine learning "
     "algorithms. arXiv:1708.07747."
 )
+QTDB_CITATION = (
+    "Yin, Corradi and Bohte (2020). Effective and efficient computation with multiple-timescale spiking recurrent neural "
+    "networks. ICONS 2020; from Laguna, Mark, Goldberger and Moody (1997), the QT database, PhysioNet."
+)
+_QTDB_URL = "https://raw.githubusercontent.com/byin-cwi/Efficient-spiking-networks/bfd47cff62d26b0812bb2cc24c5f220245443a32/data/"
 
 # Columns: file, shape in the idx header, bytes and sha256 of the .gz, sha256 of its content.
 _MNIST = """
@@ -125,6 +130,15 @@ FILES: dict[str, File] = {
         FASHION_CITATION,
         _FASHION,
     ),
+    **{
+        f"qtdb-spikes-yin2020/{file}": File(
+            (_QTDB_URL + file,), size, digest, None, None, "MIT (code), ODC-By 1.0 (QT database)", QTDB_CITATION
+        )
+        for file, size, digest in (
+            ("QTDB_train.mat", 537262, "72d1a10c96f1540880447e07256835d66da419c0b34f3dff495731a7928c5bc7"),
+            ("QTDB_test.mat", 112720, "916f11e21679a5b61988305bbb7cd1e6df8b34f1ed4a157a7a4e295d400ef232"),
+        )
+    },
 }
 """Every file by `<set>/<file>`."""
 
