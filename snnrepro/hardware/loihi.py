@@ -301,17 +301,15 @@ def _reset(p: Neurons) -> tuple[int, int]:
 def run_golden(folder: str | Path) -> list[Mismatch]:
     """Run every set of a folder of golden traces and report every a, u, v and s that differs; an empty list is what one wants.
 
-    The folder holds `manifest.json`, whose list `sets` gives for each set a name and its parameters, and CSV files with one heading line
-    and one leading column that counts:
+    The folder holds `manifest.json`, whose list `sets` gives for each set a name and its parameters, and CSV files, each with a heading
+    and a first column that only counts::
 
-    | file | rows | columns |
-    | --- | --- | --- |
-    | `<name>_input.csv` | steps from 1 | input x0, x1, ...: spikes, or payloads |
-    | `<name>_weights.csv` | neurons | a weight an input, before clipping and cutting |
-    | `<name>_trace.csv` | steps | a0 ..., u0 ..., v0 ..., s0 ... |
-    | `<name>_delays.csv`, optional | neurons | delay of each weight |
-    | `<name>_rec_weights.csv`, optional | neurons | a weight a sender among the neurons |
-    | `<name>_rec_delays.csv`, optional | neurons | delay of each recurrent weight |
+        <name>_input.csv         a row a step from 1; columns x0, x1, ...: spikes, or payloads
+        <name>_weights.csv       a row a neuron, a column an input: weights before they are clipped and cut
+        <name>_trace.csv         a row a step; columns a0 ..., u0 ..., v0 ..., s0 ...
+        <name>_delays.csv        if there is one: delays of these weights
+        <name>_rec_weights.csv   if there is one: a row a neuron, a column a sender among the neurons
+        <name>_rec_delays.csv    if there is one: delays of these weights
 
     A set needs `name`, `du`, `dv` and `vth`. What may be missing, and stands for what then: `bias_mant`, `bias_exp` and `weight_exp` 0,
     `num_weight_bits` 8, `sign_mode` MIXED (null: as the signs of the weights are), `reset_interval` none, `reset_offset` 0; `graded`:
