@@ -1,0 +1,128 @@
+"""Two tasks for a network with many time scales: one whose classes differ in spike timing alone, one whose classes differ in rates alone.
+
+Own tasks, in the place of recordings that cannot be shipped. Times are in seconds.
+"""
+
+from typing import NamedTuple
+
+import numpy as np
+
+from snnrepro.data.recordings import Recordings, joined
+from snnrepro.errors import UserError
+
+
+class Timing(NamedTuple):
+    """Groups of channels burst one after another. A class is an order of the groups (slow) and an interval within bursts (fast).
+
+    Every channel bursts once with the same number of spikes, whatever the class, so that spike counts carry no information.
+
+    Attributes:
+        orders: number of different orders of the groups.
+        groups: groups of channels.
+        channels: channels of a group; all of them burst together.
+        spikes: spikes of a burst.
+        intervals: between the spikes of a burst; one class for each.
+        period: from the burst of one group to that of the next.
+        jitter: standard deviation of each spike time.
+        deleted: share of spikes that are left out.
+        noise: rate of further spikes of each channel, in Hz.
+        warp: the whole sample is stretched by a factor between 1 - warp and 1 + warp.
+        duration: length of a sample.
+        draw: seed of the orders, so that all sets of a task have the same.
+    """
+
+    orders: int = 5
+    groups: int = 6
+    channels: int = 5
+    spikes: int = 3
+    intervals: tuple[float, ...] = (15e-3, 40e-3)
+    period: float = 100e-3
+    jitter: float = 7.5e-3
+    deleted: float = 0.4
+    noise: float = 6.0
+    warp: float = 0.2
+    duration: float = 0.9
+    draw: int = 0
+
+    def classes(self) -> int:
+        """Number of classes."""
+        return self.orders * len(self.intervals)
+
+    def units(self) -> int:
+        """Number of input channels."""
+        return self.groups * self.channels
+
+
+class Rates(NamedTuple):
+    """Each class has its own active channels. They spike at random times, so that timing carries no information.
+
+    Attributes:
+        classes: number of classes.
+        channels: input channels.
+        active: channels that are active in a class.
+        spikes: spikes of an active channel.
+        noise: rate of further spikes of each channel, in Hz.
+        duration: length of a sample.
+        draw: seed of the active channels.
+    """
+
+    classes: int = 10
+    channels: int = 30
+    active: int = 12
+    spikes: int = 8
+    noise: float = 4.0
+    duration: float = 0.9
+    draw: int = 0
+
+    def units(self) -> int:
+        """Number of input channels."""
+        return self.channels
+
+
+def timing(task: Timing, samples: int, rng: np.random.Generator) -> Recordings:
+    """Samples of the timing task, all classes alike often, in random order.
+
+    Raises:
+        UserError: a sample would not fit into its duration.
+    """
+    fixed = np.random.default_rng(task.draw)
+    order = np.stack([fixed.permutation(task.groups) for _ in range(task.orders)])  # group -> its place in the sequence
+    longest = (task.period * (task.groups - 1) + (task.spikes - 1) * max(task.intervals)) * (1 + task.warp)
+    spare = task.duration - longest - 6 * task.jitter
+    if spare < 0:
+        raise UserError(f"timing: a sample lasts up to {longest:.3f} s; make the duration longer than that")
+    label = rng.permutation(np.arange(samples) % task.classes())
+    made = []
+    group = np.repeat(np.arange(task.groups), task.channels)
+    for k in label:
+        start = order[k % task.orders][group] * task.period
+        time = start[:, None] + task.intervals[k // task.orders] * np.arange(task.spikes)
+        time = time * rng.uniform(1 - task.warp, 1 + task.warp) + 3 * task.jitter + rng.uniform(0, spare)
+        time = time + task.jitter * rng.standard_normal(time.shape)
+        kept = rng.random(time.shape) >= task.deleted
+        unit = np.broadcast_to(np.arange(task.units())[:, None], time.shape)
+        made.append(_with_noise(np.clip(time, 0, np.nextafter(task.duration, 0))[kept], unit[kept], task, rng))
+    return joined(made, label, task.units(), task.duration)
+
+
+def rates(task: Rates, samples: int, rng: np.random.Generator) -> Recordings:
+    """Samples of the rate task, all classes alike often, in random order."""
+    fixed = np.random.default_rng(task.draw)
+    active = np.stack([fixed.permutation(task.channels)[: task.active] for _ in range(task.classes)])
+    label = rng.permutation(np.arange(samples) % task.classes)
+    made = []
+    for k in label:
+        unit = np.repeat(active[k], task.spikes)
+        made.append(_with_noise(rng.uniform(0, task.duration, len(unit)), unit, task, rng))
+    return joined(made, label, task.channels, task.duration)
+
+
+def _with_noise(
+    time: np.ndarray, unit: np.ndarray, task: Timing | Rates, rng: np.random.Generator
+) -> tuple[np.ndarray, np.ndarray]:
+    """The spikes of a sample and those of the background."""
+    more = rng.poisson(task.noise * task.duration * task.units())
+    return (
+        np.concatenate([time, rng.uniform(0, task.duration, more)]),
+        np.concatenate([unit, rng.integers(0, task.units(), more)]),
+    )
