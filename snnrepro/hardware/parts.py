@@ -59,12 +59,17 @@ class Held(NamedTuple):
     Attributes:
         levels: whole numbers, in the shape and type of the weights.
         step: weight of one level.
-        clipped: share of the weights that lay outside the grid.
+        unclipped: levels as they would be on an endless grid.
     """
 
     levels: Tensor
     step: float
-    clipped: float
+    unclipped: Tensor
+
+    @property
+    def clipped(self) -> float:
+        """Share of the weights that lay outside the grid."""
+        return float((self.levels != self.unclipped).double().mean())
 
 
 @dataclass(frozen=True)
@@ -104,9 +109,8 @@ class WeightGrid:
             share = torch.where(w < 0, w / self.lowest, w / self.highest)
             step = float(share.max()) or 1.0
         x = w / step
-        levels = torch.sign(x) * torch.floor(x.abs() + 0.5)
-        outside = (levels < self.lowest) | (levels > self.highest)
-        return Held(levels.clamp(self.lowest, self.highest), step, float(outside.double().mean()))
+        levels = torch.copysign(torch.floor(x.abs() + 0.5), x)
+        return Held(levels.clamp(self.lowest, self.highest), step, levels)
 
     def apply(self, w: Tensor) -> Tensor:
         """The weights that the grid holds; the gradient passes straight through. Without a grid, `w` itself."""

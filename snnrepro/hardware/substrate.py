@@ -143,13 +143,20 @@ class Observables(NamedTuple):
             `(batch, classes)`.
         layers: spikes `(time, batch, neurons)`, or spike times `(batch, neurons)`, of each spiking layer.
         potentials: membrane potentials of the hidden layers, where they were asked for.
-        counters: spikes and lost spikes of this run.
+        lost: spikes that were lost on their way.
     """
 
     output: Tensor
     layers: list[Tensor]
     potentials: list[Tensor]
-    counters: dict[str, int]
+    lost: int
+
+    @property
+    def counters(self) -> dict[str, int]:
+        """Spikes of all neurons, and lost ones, of this run."""
+        timed = self.output is self.layers[-1]
+        count = sum(int((torch.isfinite(s) if timed else s > 0).sum()) for s in self.layers)
+        return {"spikes": count, "lost": self.lost}
 
 
 @dataclass(frozen=True, eq=False)
@@ -238,14 +245,14 @@ class Chip:
         """
         networks.check(net)
         plan = self.place(net) if plan is None else plan
-        reports = [_report(self.substrate.weights, layer) for layer in net.layers()]
+        reports = tuple(_report(self.substrate.weights, layer) for layer in net.layers())
         for k, report in enumerate(reports):
             if report.clipped and not clip:
                 raise UserError(
                     f"deploy: {100 * report.clipped:.2g} % of the weights of layer {k + 1} lie outside the grid of"
                     f" {self.substrate.name}; scale them, or allow clipping"
                 )
-        return Deployment(self, _copied(net), plan, tuple(reports))
+        return Deployment(self, _copied(net), plan, reports)
 
 
 def load_chip(substrate: Substrate, path: Path) -> Chip:
@@ -320,22 +327,17 @@ def _realise(
     return _Realised(w, v, p._replace(**{q: tau for q, tau in own.items() if tau is not None}), scale)
 
 
-def _transported(
-    x: Tensor, events: Events, random: np.random.Generator, counters: dict[str, int], silent: float
-) -> Tensor:
-    """Spikes, or spike times, that arrive; `silent` stands for no spike."""
-    spikes = x.detach() != silent
-    counters["spikes"] += int(spikes.sum())
+def _transported(x: Tensor, events: Events, random: np.random.Generator, silent: float) -> tuple[Tensor, int]:
+    """Spikes, or spike times, that arrive, and how many were lost; `silent` stands for no spike."""
     if not events.loss:
-        return x
-    lost = spikes & torch.from_numpy(random.random(x.shape) < events.loss)
-    counters["lost"] += int(lost.sum())
-    return torch.where(lost, torch.full((), silent, dtype=x.dtype), x)
+        return x, 0
+    lost = (x.detach() != silent) & torch.from_numpy(random.random(x.shape) < events.loss)
+    return torch.where(lost, torch.full((), silent, dtype=x.dtype), x), int(lost.sum())
 
 
 def _run_stepped(chip: Chip, net: Stepped, plan: Plan, x, random: np.random.Generator, states: bool) -> Observables:
     """A network in time steps on a chip."""
-    layers, counters, given = net.layers(), {"spikes": 0, "lost": 0}, x
+    layers, given, lost = net.layers(), x, 0
     if chip.substrate.noise.time:
         raise UserError("run: noise of spike times needs a first-spike network; this one is in time steps")
     if chip.substrate.events.loss and isinstance(x, surrogate.Events):
@@ -343,8 +345,8 @@ def _run_stepped(chip: Chip, net: Stepped, plan: Plan, x, random: np.random.Gene
     spikes, potentials = [], []
     for layer, circuits in zip(layers[:-1], plan.circuits, strict=False):
         own = _realise(chip, layer, circuits, net.p, True, random)
-        if isinstance(given, Tensor):
-            given = _transported(given, chip.substrate.events, random, counters, 0.0)
+        given, missing = _transported(given, chip.substrate.events, random, 0.0)
+        lost += missing
         trace = surrogate.lif(given, own.w, own.p, own.v, states=states)
         spikes.append(trace.spikes)
         if states:
@@ -352,9 +354,9 @@ def _run_stepped(chip: Chip, net: Stepped, plan: Plan, x, random: np.random.Gene
             potentials.append(u)
         given = trace.spikes
     last = _realise(chip, layers[-1], plan.circuits[-1], net.last, False, random)
-    given = _transported(given, chip.substrate.events, random, counters, 0.0)
+    given, missing = _transported(given, chip.substrate.events, random, 0.0)
     y = surrogate.readout(given, last.w, last.p)
-    return Observables(chip.substrate.readout.read(y, random), spikes, potentials, counters)
+    return Observables(chip.substrate.readout.read(y, random), spikes, potentials, lost + missing)
 
 
 def _on_grid(t: Tensor, chip: Chip, tau: float, random: np.random.Generator) -> Tensor:
@@ -391,15 +393,32 @@ def _run_timed(
     largest_change: float = math.inf,
 ) -> Observables:
     """A network of first spikes on a chip."""
-    counters, times = {"spikes": 0, "lost": 0}, []
+    lost, times = 0, []
     for layer, circuits, bias in zip(net.layers(), plan.circuits, net.weights.bias_times, strict=True):
         own = _realise(chip, layer, circuits, net.p, True, random)
         given = _with_bias(times[-1] if times else t, bias)
-        given = _transported(given, chip.substrate.events, random, counters, math.inf)
+        given, missing = _transported(given, chip.substrate.events, random, math.inf)
+        lost += missing
         found = _times(given, own, net.p, largest_change)
         times.append(_on_grid(found, chip, net.p.tau_syn, random))
-    counters["spikes"] += int(torch.isfinite(times[-1]).sum())
-    return Observables(times[-1], times, [], counters)
+    return Observables(times[-1], times, [], lost)
+
+
+def _run(
+    chip: Chip,
+    net: Net,
+    plan: Plan,
+    x: Tensor,
+    trial_seed: int,
+    *,
+    states: bool = False,
+    largest_change: float = math.inf,
+) -> Observables:
+    """One run of a network on a chip, with a gradient where torch asks for one."""
+    random = np.random.default_rng([trial_seed, 1])
+    if isinstance(net, Stepped):
+        return _run_stepped(chip, net, plan, x, random, states)
+    return _run_timed(chip, net, plan, x, random, largest_change)
 
 
 def _with_bias(t: Tensor, bias: float | None) -> Tensor:
@@ -431,10 +450,7 @@ class Deployment:
             trial_seed: of what changes from run to run.
             states: whether membrane potentials are recorded too, of a network in time steps.
         """
-        random = np.random.default_rng([trial_seed, 1])
-        if isinstance(self.net, Stepped):
-            return _run_stepped(self.chip, self.net, self.plan, x, random, states)
-        return _run_timed(self.chip, self.net, self.plan, x, random)
+        return _run(self.chip, self.net, self.plan, x, trial_seed, states=states)
 
 
 # Training -------------------------------------------------------------------------------------------------------------------
@@ -494,12 +510,14 @@ class InTheLoop:
     """
 
     def __init__(self, net: Net, chip: Chip, trial_seed: int = 0, largest_change: float = math.inf):
+        networks.check(net)
         self.net, self.chip, self.plan, self.largest_change = net, chip, chip.place(net), largest_change
         self._seeds = np.random.default_rng([trial_seed, 2])
 
+    @torch.no_grad()
     def observe(self, x: Tensor) -> Observables:
         """One run of the chip with the present weights."""
-        return self.chip.deploy(self.net, self.plan).run(x, int(self._seeds.integers(2**31)), states=True)
+        return _run(self.chip, self.net, self.plan, x, int(self._seeds.integers(2**31)), states=True)
 
     def __call__(self, x: Tensor, seen: Observables | None = None) -> Answer:
         """Output and layers with their gradient. `seen` is what the chip showed; None: it is run now."""
@@ -548,6 +566,7 @@ class HardwareAware:
     ):
         if resample not in ("batch", "epoch", "never"):
             raise UserError(f"HardwareAware: resample is {resample!r}; choose batch, epoch or never")
+        networks.check(net)
         self.net, self.substrate, self.resample, self.largest_change = net, substrate, resample, largest_change
         self._seeds = np.random.default_rng([seed, 3])
         self._draw()
@@ -565,11 +584,6 @@ class HardwareAware:
         """Output and layers; on the same chip, with the same trial seed, they are those of `Deployment.run`."""
         if self.resample == "batch":
             self._draw()
-        networks.check(self.net)
         trial = int(self._seeds.integers(2**31)) if trial_seed is None else trial_seed
-        random = np.random.default_rng([trial, 1])
-        if isinstance(self.net, Stepped):
-            seen = _run_stepped(self.chip, self.net, self.plan, x, random, states=False)
-        else:
-            seen = _run_timed(self.chip, self.net, self.plan, x, random, self.largest_change)
+        seen = _run(self.chip, self.net, self.plan, x, trial, largest_change=self.largest_change)
         return Answer(seen.output, seen.layers)

@@ -14,25 +14,28 @@ from snnrepro.kernels.first_spike import lambert_w
 @compiled
 def _slopes(x, order, w, seen, h, slopes, counts):
     """Fill slopes and counts (batch, neurons), see `slopes`."""
+    size = w.shape[1]
+    a, later = np.empty(size), np.empty(size)
     for b in range(len(x)):
+        a[:], later[:], counts[b] = 0.0, 0.0, 0
         first = x[b, order[b, 0]]
-        for n in range(w.shape[1]):
-            slopes[b, n], counts[b, n] = 0, 0
-            if seen[b, n] == math.inf:
-                continue
-            a, later, k = 0.0, 0.0, 0
-            while k < x.shape[1] and x[b, order[b, k]] <= seen[b, n]:
-                i = order[b, k]
-                grown = w[i, n] * math.exp(x[b, i] - first)
-                a += grown
-                later += grown * (x[b, i] - first)
-                k += 1
-            counts[b, n] = k
-            if a <= 0:
-                continue
-            z = -h / a * math.exp(later / a)
-            if z >= -math.exp(-1):
-                slopes[b, n] = a * (1 + lambert_w(z)) * math.exp(first - seen[b, n])
+        for i in order[b]:
+            if x[b, i] == math.inf:
+                break
+            since = x[b, i] - first
+            grown = math.exp(since)
+            for n in range(size):
+                before = seen[b, n] >= x[b, i]
+                added = w[i, n] * grown if before else 0.0
+                a[n] += added
+                later[n] += added * since
+                counts[b, n] += before
+        for n in range(size):
+            slopes[b, n] = 0.0
+            if a[n] > 0 and seen[b, n] < math.inf:
+                z = -h / a[n] * math.exp(later[n] / a[n])
+                if z >= -math.exp(-1):
+                    slopes[b, n] = a[n] * (1 + lambert_w(z)) * math.exp(first - seen[b, n])
 
 
 def slopes(
