@@ -1,0 +1,856 @@
+"""Substrates: what imperfect chips do to trained networks, and what training on or for them gains.
+
+Settings of first-spike networks: the configurations of the authors' code fastAndDeep (Göltz et al. 2021, and their later work with
+delays). Settings of networks in time steps are ours.
+"""
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from fractions import Fraction
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from snnrepro import costs, surrogate
+from snnrepro.data import mnist, mnist_5k
+from snnrepro.data.yinyang import SAMPLES, yin_yang
+from snnrepro.errors import UserError
+from snnrepro.experiment import Experiment, Progress, Result
+from snnrepro.files import read_npz, write_npz
+from snnrepro.first_spike import ttfs
+from snnrepro.first_spike.exact import Neuron
+from snnrepro.first_spike.ttfs import Bumped, Initial, Repair
+from snnrepro.hardware import presets
+from snnrepro.hardware.networks import Stepped, Timed
+from snnrepro.hardware.parts import (
+    QUANTITIES,
+    Events,
+    FixedPattern,
+    Readout,
+    TimeGrid,
+    TrialNoise,
+    WeightGrid,
+    signed_bits,
+)
+from snnrepro.hardware.substrate import Chip, HardwareAware, InTheLoop, Observables, Substrate
+from snnrepro.neurons import LIF, Surrogate
+from snnrepro.peers.hardware import chip_snntorch
+
+SHARPNESS = 10.0
+"""Factor of the readout's mean potential in the softmax."""
+
+
+def varied(sd: float) -> Substrate:
+    """A substrate without rounding on which every quantity of every neuron has the same relative spread."""
+    substrate = replace(presets.IDEAL, name=f"spread of {sd:g}")
+    for quantity in QUANTITIES:
+        substrate = substrate | FixedPattern(quantity, sd)
+    return substrate
+
+
+# Networks in time steps -----------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """A network of 5 inputs (four coordinates and a bias), LIF neurons and three classes, and how it is trained."""
+
+    hidden: int = 40
+    steps: int = 30
+    batch: int = 100
+    epochs: int = 24
+    rate: float = 0.02  # of Adam; falls to 0 along half a cosine
+    sd: tuple[float, float] = (6.0, 3.0)  # of the initial weights, times the root of the fan-in
+    mean: float = 1.0  # of those from the inputs
+
+
+HIDDEN = LIF(
+    tau_mem=10e-3,
+    tau_syn=5e-3,
+    dt=1e-3,
+    reset="subtract",
+    current="new",
+    gain="leak",
+    surrogate=Surrogate("fast_sigmoid", 10.0),
+)
+
+
+@dataclass(frozen=True)
+class Samples:
+    """Input spikes (time, samples, 5) and classes of the training and the test part."""
+
+    x: tuple[Tensor, Tensor]
+    label: tuple[Tensor, Tensor]
+
+
+def spike_patterns(points: np.ndarray, steps: int) -> Tensor:
+    """One spike an input `(steps, samples, 5)`: the smaller a coordinate, the earlier; the bias spikes first."""
+    x = torch.zeros(steps, len(points), 5)
+    at = np.concatenate([1 + np.round(points * (2 * steps // 3 - 2)), np.zeros((len(points), 1))], 1).astype(int)
+    for k in range(5):
+        x[at[:, k], np.arange(len(points)), k] = 1
+    return x
+
+
+def _samples(steps: int) -> Samples:
+    parts = [yin_yang(*SAMPLES[part]) for part in ("train", "test")]
+    return Samples(tuple(spike_patterns(x, steps) for x, _ in parts), tuple(torch.from_numpy(y) for _, y in parts))
+
+
+def _network(recipe: Recipe, seed: int) -> Stepped:
+    g = torch.Generator().manual_seed(seed)
+    sizes = (5, recipe.hidden, 3)
+    first, last = (
+        torch.randn(n, m, generator=g) * sd / n**0.5 for n, m, sd in zip(sizes, sizes[1:], recipe.sd, strict=False)
+    )
+    return Stepped(surrogate.Network(((first + recipe.mean).requires_grad_(),), last.requires_grad_()), HIDDEN, HIDDEN)
+
+
+def _twin(net: Stepped) -> Stepped:
+    """The same network, to be trained further."""
+    hidden = tuple(w.detach().clone().requires_grad_() for w in net.weights.hidden)
+    return net._replace(weights=surrogate.Network(hidden, net.weights.output.detach().clone().requires_grad_()))
+
+
+Model = InTheLoop | HardwareAware
+
+
+def _learn(
+    net: Stepped,
+    model: Model,
+    recipe: Recipe,
+    data: Samples,
+    seed: int,
+    answer: Callable | None = None,
+    after: Callable[[int], None] | None = None,
+    constant: bool = False,
+) -> float:
+    """Train in place; returns the first loss.
+
+    Args:
+        net: the network.
+        model: answers to input; its weights are those of the network.
+        recipe: how.
+        data: samples.
+        seed: of their order.
+        answer: stands in for `model` itself.
+        after: called after each epoch.
+        constant: whether the learning rate stays as it is.
+    """
+    optimiser = torch.optim.Adam([*net.weights.hidden, net.weights.output], lr=recipe.rate)
+    first = math.nan
+    for epoch in range(recipe.epochs):
+        for group in optimiser.param_groups:
+            group["lr"] = recipe.rate * (1.0 if constant else 0.5 * (1 + math.cos(math.pi * epoch / recipe.epochs)))
+        if isinstance(model, HardwareAware):
+            model.next_epoch()
+        order = torch.from_numpy(np.random.default_rng([seed, epoch]).permutation(len(data.label[0])))
+        for rows in order.split(recipe.batch):
+            found = (answer or model)(data.x[0][:, rows])
+            loss = surrogate.classification_loss(SHARPNESS * found.output.mean(0), data.label[0][rows])
+            first = loss.item() if math.isnan(first) else first
+            optimiser.zero_grad()
+            loss.backward()
+            optimiser.step()
+        if after is not None:
+            after(epoch)
+    return first
+
+
+def _right(net: Stepped, chip: Chip, data: Samples) -> float:
+    """Test accuracy on a chip; its trial seed is that of the chip."""
+    seen = chip.deploy(net).run(data.x[1], chip.seed)
+    return surrogate.accuracy(seen.output.mean(0), data.label[1])
+
+
+def _over_chips(net: Stepped, chips: list[Chip], data: Samples) -> np.ndarray:
+    return np.array([_right(net, chip, data) for chip in chips])
+
+
+def _shuffled(model: InTheLoop, random: np.random.Generator) -> Callable:
+    """Training on observables that belong to other samples of the batch."""
+
+    def answer(x: Tensor):
+        seen = model.observe(x)
+        rows = torch.from_numpy(random.permutation(x.shape[1]))
+        parts = {name: [a[:, rows] for a in getattr(seen, name)] for name in ("layers", "potentials")}
+        return model(x, Observables(seen.output[:, rows], **parts, lost=seen.lost))
+
+    return answer
+
+
+# Four ways ------------------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Ways:
+    """One network, four ways: ideal, deployed as it is, trained for all chips, trained on one chip."""
+
+    recipe: Recipe = Recipe()
+    preset: str = "bss2_uncalibrated"
+    chips: int = 20
+    recovery: int = 12  # epochs of fine-tuning on a chip
+    recovery_rate: float = 0.005
+    shown: int = 3  # chips of the transfer matrix
+
+
+def ways(config: Ways, seed: int, progress: Progress, checkpoint: Path | None) -> Result:
+    """Accuracy on every chip each way, on other chips and in the ideal network; the recovery curve; the control."""
+    recipe, data = config.recipe, _samples(config.recipe.steps)
+    substrate = presets.preset(config.preset)
+    chips = [substrate.fabricate(k) for k in range(config.chips)]
+    unseen = [substrate.fabricate(1000 + k) for k in range(config.chips)]
+    ideal = presets.IDEAL.fabricate(0)
+    total, done = 3 + 2 * config.chips, 0
+
+    def told(**now: float) -> None:
+        nonlocal done
+        done += 1
+        progress(done, total, **now)
+
+    net = _network(recipe, seed)
+    first = _learn(net, HardwareAware(net, presets.IDEAL, "never"), recipe, data, seed)
+    if recipe.epochs == 1:
+        return Result({}, {}, {"first_loss": first})
+    told()
+    aware = _network(recipe, seed)
+    _learn(aware, HardwareAware(aware, substrate, "batch", seed), recipe, data, seed)
+    told()
+    lost = _network(recipe, seed)
+    model = InTheLoop(lost, chips[0], seed)
+    _learn(lost, model, recipe, data, seed, answer=_shuffled(model, np.random.default_rng([seed, 5])))
+    told()
+    loops, curves = [], []
+    for chip in chips:
+        loop = _network(recipe, seed)
+        _learn(loop, InTheLoop(loop, chip, seed), recipe, data, seed)
+        loops.append(loop)
+        told(accuracy=_right(loop, chip, data))
+        tuned = _twin(net)
+        curve = [_right(tuned, chip, data)]
+        slow = replace(recipe, epochs=config.recovery, rate=config.recovery_rate)
+        _learn(
+            tuned,
+            InTheLoop(tuned, chip, seed),
+            slow,
+            data,
+            seed,
+            after=lambda epoch, c=curve, t=tuned, chip=chip: c.append(_right(t, chip, data)),
+            constant=True,
+        )
+        curves.append(curve)
+        told()
+    table = {
+        "deployed": _over_chips(net, chips, data),
+        "aware": _over_chips(aware, chips, data),
+        "in_the_loop": np.array([_right(loop, chip, data) for loop, chip in zip(loops, chips, strict=True)]),
+        "in_the_loop_elsewhere": np.array([_over_chips(loop, unseen[:10], data).mean() for loop in loops]),
+        "in_the_loop_ideal": _over_chips_of(loops, ideal, data),
+    }
+    shown = range(config.shown)
+    trained, tested = [net, aware, *(loops[k] for k in shown)], [ideal, *(chips[k] for k in shown)]
+    transfer = np.array(
+        [[*(_right(one, chip, data) for chip in tested), _over_chips(one, unseen, data).mean()] for one in trained]
+    )
+    curves = np.array(curves)
+    metrics = {name: float(values.mean()) for name, values in table.items()}
+    metrics |= {f"{name}_sd": float(values.std(ddof=1)) for name, values in table.items()}
+    metrics |= {
+        "ideal": float(transfer[0, 0]),
+        "aware_ideal": float(transfer[1, 0]),
+        "shuffled": _right(lost, chips[0], data),
+        "recovered": float(curves[:, -1].mean()),
+    }
+    metrics |= {
+        "lost_in_deployment": metrics["ideal"] - metrics["deployed"],
+        "gained_by_awareness": metrics["aware"] - metrics["deployed"],
+        "gained_in_the_loop": metrics["in_the_loop"] - metrics["deployed"],
+        "loop_below_ideal": metrics["ideal"] - metrics["in_the_loop"],
+        "lost_elsewhere": metrics["in_the_loop"] - metrics["in_the_loop_elsewhere"],
+        "lost_in_ideal": metrics["in_the_loop"] - metrics["in_the_loop_ideal"],
+        "lost_by_shuffling": metrics["in_the_loop"] - metrics["shuffled"],
+        "recovery": float((curves[:, -1] - curves[:, 0]).mean()),
+    }
+    deployment = chips[0].deploy(loops[0])
+    metrics |= _spent(deployment, data)
+    metrics["clipped"] = float(np.mean([report.clipped for report in deployment.reports]))
+    return Result(metrics, table | {"transfer": transfer, "recovery": curves}, {"first_loss": first})
+
+
+def _over_chips_of(nets: list[Stepped], chip: Chip, data: Samples) -> np.ndarray:
+    return np.array([_right(net, chip, data) for net in nets])
+
+
+def _spent(deployment, data: Samples) -> dict[str, float]:
+    """Operations and spikes a sample, of the weights that the chip holds."""
+    x, seen = data.x[1], deployment.run(data.x[1], 0)
+    grid = deployment.chip.substrate.weights
+    w = [grid.apply(layer.w).numpy() for layer in deployment.net.layers()]
+    count = costs.synaptic_operations(zip((x.numpy(), seen.layers[0].numpy()), w, strict=True))
+    return {
+        "synaptic_operations": count.acs,
+        "dense_operations": count.dense,
+        "hidden_spikes": costs.spikes_a_sample([seen.layers[0].numpy()]),
+        "updates": float(len(x) * sum(a.shape[1] for a in w)),
+    }
+
+
+# Bits -----------------------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Bits:
+    """Accuracy over the bits of a weight, rounded after training and in training."""
+
+    recipe: Recipe = Recipe()
+    bits: tuple[int, ...] = (2, 3, 4, 5, 6, 8)
+    trained: tuple[int, ...] = (2, 3, 4, 5, 6, 8)
+
+
+def bits(config: Bits, seed: int, progress: Progress, checkpoint: Path | None) -> Result:
+    """Post-training rounding of one network, and one network trained with rounding for each number of bits."""
+    recipe, data = config.recipe, _samples(config.recipe.steps)
+    net = _network(recipe, seed)
+    first = _learn(net, HardwareAware(net, presets.IDEAL, "never"), recipe, data, seed)
+    if recipe.epochs == 1:
+        return Result({}, {}, {"first_loss": first})
+    after = {b: _right(net, (presets.IDEAL | signed_bits(b)).fabricate(0), data) for b in config.bits}
+    within = {}
+    for k, b in enumerate(config.trained):
+        one = _network(recipe, seed)
+        substrate = presets.IDEAL | signed_bits(b)
+        _learn(one, HardwareAware(one, substrate, "never"), recipe, data, seed)
+        within[b] = _right(one, substrate.fabricate(0), data)
+        progress(k + 1, len(config.trained), accuracy=within[b])
+    full = _right(net, presets.IDEAL.fabricate(0), data)
+    metrics = (
+        {"float": full} | {f"after_{b}": a for b, a in after.items()} | {f"within_{b}": a for b, a in within.items()}
+    )
+    metrics |= {f"gain_{b}": within[b] - after[b] for b in config.trained}
+    metrics |= {f"cost_{b}": full - within[b] for b in config.trained}
+    arrays = {"after": np.array(list(after.values())), "within": np.array(list(within.values()))}
+    return Result(metrics, arrays, {"first_loss": first})
+
+
+# Spread ---------------------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Spread:
+    """Accuracy over the spread of all quantities from neuron to neuron."""
+
+    recipe: Recipe = Recipe()
+    sd: tuple[float, ...] = (0.05, 0.1, 0.2, 0.3, 0.5)
+    injected: float = 0.2
+    chips: int = 20  # of deployed networks
+    loop_chips: int = 4  # on which a network is trained, for each spread
+
+
+def spread(config: Spread, seed: int, progress: Progress, checkpoint: Path | None) -> Result:
+    """A network trained without spread, one trained on a new chip for each batch, and networks trained in the loop."""
+    recipe, data = config.recipe, _samples(config.recipe.steps)
+    plain, injected = _network(recipe, seed), _network(recipe, seed)
+    first = _learn(plain, HardwareAware(plain, presets.IDEAL, "never"), recipe, data, seed)
+    if recipe.epochs == 1:
+        return Result({}, {}, {"first_loss": first})
+    _learn(injected, HardwareAware(injected, varied(config.injected), "batch", seed), recipe, data, seed)
+    ideal = presets.IDEAL.fabricate(0)
+    metrics = {"deployed_0": _right(plain, ideal, data), "injected_0": _right(injected, ideal, data)}
+    tables = {name: [] for name in ("deployed", "injected", "in_the_loop")}
+    own = [seed * config.loop_chips + k for k in range(config.loop_chips)]
+    for k, sd in enumerate(config.sd):
+        chips = [varied(sd).fabricate(c) for c in range(config.chips)]
+        tables["deployed"].append(_over_chips(plain, chips, data))
+        tables["injected"].append(_over_chips(injected, chips, data))
+        reached = []
+        for c in own:
+            chip, loop = varied(sd).fabricate(c), _network(recipe, seed)
+            _learn(loop, InTheLoop(loop, chip, seed), recipe, data, seed)
+            reached.append(_right(loop, chip, data))
+        tables["in_the_loop"].append(np.array(reached))
+        percent = f"{100 * sd:g}"
+        metrics |= {f"{name}_{percent}": float(rows[-1].mean()) for name, rows in tables.items()}
+        metrics |= {
+            f"lost_{percent}": metrics["deployed_0"] - metrics[f"deployed_{percent}"],
+            f"loop_lost_{percent}": metrics["deployed_0"] - metrics[f"in_the_loop_{percent}"],
+            f"injection_gain_{percent}": metrics[f"injected_{percent}"] - metrics[f"deployed_{percent}"],
+            f"chip_sd_{percent}": float(tables["deployed"][-1].std(ddof=1)),
+        }
+        progress(k + 1, len(config.sd), accuracy=metrics[f"in_the_loop_{percent}"])
+    metrics["injection_cost"] = metrics["deployed_0"] - metrics["injected_0"]
+    return Result(metrics, {name: np.array(rows) for name, rows in tables.items()}, {"first_loss": first})
+
+
+# First spikes ---------------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Times:
+    """A first-spike network of the authors' code, and how it is trained."""
+
+    sizes: tuple[int, ...] = (20, 30, 3)
+    repeats: int = 5  # of each input
+    threshold: float = 2.6
+    tau_mem: float = 1.0
+    initial: tuple[tuple[float, float], ...] = ((1.0, 0.12), (0.075, 0.15))
+    rate: float = 0.002
+    shrink: float = 0.95  # of the learning rate,
+    shrink_after: int = 20  # epochs
+    batch: int = 40
+    epochs: int = 300
+    delta: float = 0.3  # by which other labels should come later
+    limits: tuple[float, ...] = (0.05, 0.05)
+    bump: float = 5e-4
+    largest_change: float = 0.2
+    tail: int = 20  # last epochs whose mean is judged
+
+
+IDEAL_TIMES = Times((4, 30, 3), 1, 1.0, 2.0, ((0.5, 1.0), (0.5, 1.0)), 0.02, batch=150, delta=0.2, limits=(0.3, 0.0))
+"""The authors' configuration without hardware."""
+EARLY, LATE = 0.15, 2.0
+"""Times of the smallest and the largest value."""
+
+
+def shift_invariant_loss(t: Tensor, label: Tensor, delta: float) -> Tensor:
+    """Half the squared distance from other labels that come `delta` after the true one; 100 where a label is silent."""
+    true = t.gather(1, label[:, None])
+    spiked = torch.isfinite(t).all(1)
+    late = torch.where(spiked[:, None], t - true, 0.0)
+    wanted = delta * (1 - torch.nn.functional.one_hot(label, t.shape[1]))
+    return torch.where(spiked, 0.5 * ((late - wanted) ** 2).sum(1), 100.0).mean()  # Eq. (6)
+
+
+def _timed(recipe: Times, seed: int) -> Timed:
+    p = Neuron(tau_mem=recipe.tau_mem, threshold=recipe.threshold)
+    draws = tuple(Initial(*draw) for draw in recipe.initial)
+    nothing = (None,) * len(draws)
+    return Timed(ttfs.initial_network(recipe.sizes, draws, nothing, torch.Generator().manual_seed(seed)), p)
+
+
+def _points(recipe: Times) -> tuple[list[Tensor], list[Tensor]]:
+    """Input times and classes of the three parts."""
+    parts = [yin_yang(*SAMPLES[part]) for part in ("train", "validation", "test")]
+    t = [torch.from_numpy(EARLY + x * (LATE - EARLY)).repeat(1, recipe.repeats) for x, _ in parts]
+    return t, [torch.from_numpy(label) for _, label in parts]
+
+
+def _decided(net: Timed, chip: Chip, t: Tensor, label: Tensor, trial_seed: int) -> float:
+    """Accuracy on a chip."""
+    found = chip.deploy(net).run(t, trial_seed).output
+    return float((ttfs.decide(found) == label).double().mean())
+
+
+def _learn_times(
+    net: Timed, model: Model, recipe: Times, seed: int, told: Callable[[int, float], None]
+) -> tuple[np.ndarray, float]:
+    """Train in place; validation accuracy after each epoch on the chip of the model, and the first loss."""
+    (t, _, _), (label, _, _) = _points(recipe)
+    _, (_, held, _) = points = _points(recipe)
+    grid = (model.chip if isinstance(model, InTheLoop) else model).substrate.weights
+    optimiser, rule, state = (
+        torch.optim.Adam(net.weights.weights, lr=recipe.rate),
+        Repair(recipe.limits, recipe.bump),
+        Bumped(),
+    )
+    curve, first = [], math.nan
+    for epoch in range(recipe.epochs):
+        for group in optimiser.param_groups:
+            group["lr"] = recipe.rate * recipe.shrink ** (epoch // recipe.shrink_after)
+        order = torch.from_numpy(np.random.default_rng([seed, 1, epoch]).permutation(len(label)))
+        for rows in order.split(recipe.batch):
+            found = model(t[rows])
+            loss = shift_invariant_loss(found.output, label[rows], recipe.delta)
+            first = loss.item() if math.isnan(first) else first
+            state = ttfs.repair(net.weights, [layer.detach() for layer in found.layers], rule, state)
+            if state.layer is None:
+                optimiser.zero_grad()
+                loss.backward()
+                optimiser.step()
+            for w in net.weights.weights:
+                grid.keep(w)
+        curve.append(_decided(net, model.chip, points[0][1], held, epoch))
+        told(epoch + 1, curve[-1])
+    return np.array(curve), first
+
+
+@dataclass(frozen=True)
+class FirstSpike:
+    """First-spike networks on the authors' model of BrainScaleS-2."""
+
+    recipe: Times = Times()
+    ideal: Times = IDEAL_TIMES
+    chips: int = 5  # on which a network is trained
+    groups: int = 4  # of chips; seeds take turns
+    unseen: int = 20
+
+
+ALONE = {
+    "rounding": presets.BSS2_DELGRAD.weights,
+    "threshold": presets.BSS2_DELGRAD.neurons[0],
+    "trial": presets.BSS2_DELGRAD.noise,
+    "time_grid": presets.BSS2_DELGRAD.time,
+    "jitter": TrialNoise(time=0.01),
+    "lost_spikes": Events(0.01),
+}
+"""Imperfections one at a time: those of the authors' model; and a jitter of 0.01 tau, and one spike lost of a hundred (assumed)."""
+
+
+def first_spike(config: FirstSpike, seed: int, progress: Progress, checkpoint: Path | None) -> Result:
+    """Ideal, deployed, trained for all chips, trained on one chip; there, in the ideal model, and on other chips."""
+    recipe, substrate = config.recipe, presets.BSS2_DELGRAD
+    total = config.ideal.epochs + (2 + config.chips) * recipe.epochs
+    done = 0
+
+    def told(epoch: int, accuracy: float) -> None:
+        nonlocal done
+        done += 1
+        progress(done, total, accuracy=accuracy)
+
+    nothing, never = presets.IDEAL.fabricate(0), "never"
+    best = _timed(config.ideal, seed)
+    best_curve, first = _learn_times(best, HardwareAware(best, presets.IDEAL, never), config.ideal, seed, told)
+    if config.ideal.epochs == 1:
+        return Result({}, {}, {"first_loss": first})
+    plain, aware = _timed(recipe, seed), _timed(recipe, seed)
+    plain_curve, _ = _learn_times(
+        plain, HardwareAware(plain, presets.IDEAL, never, largest_change=recipe.largest_change), recipe, seed, told
+    )
+    _learn_times(aware, HardwareAware(aware, substrate, "batch", seed, recipe.largest_change), recipe, seed, told)
+    chips = [substrate.fabricate(config.chips * (seed % config.groups) + k) for k in range(config.chips)]
+    unseen = [substrate.fabricate(1000 + k) for k in range(config.unseen)]
+    _, (t, label) = None, [part[2] for part in _points(recipe)]
+    rows, curves, residual = [], [], []
+    for chip in chips:
+        loop = _timed(recipe, seed)
+        curve, _ = _learn_times(loop, InTheLoop(loop, chip, seed, recipe.largest_change), recipe, seed, told)
+        curves.append(curve)
+        here, there = (one.deploy(loop).run(t, 0).output for one in (chip, nothing))
+        both = torch.isfinite(here) & torch.isfinite(there)
+        residual.append((here - there)[both].numpy())
+        away = np.mean([_decided(loop, other, t, label, 0) for other in unseen])
+        rows.append(
+            (curve[-recipe.tail :].mean(), *(_decided(loop, one, t, label, 0) for one in (chip, nothing)), away)
+        )
+    names = ("in_the_loop", "on_its_chip", "in_the_ideal_model", "on_other_chips")
+    table = {name: np.array(values) for name, values in zip(names, zip(*rows, strict=True), strict=True)}
+    table |= {
+        "deployed": np.array([_decided(plain, chip, t, label, 0) for chip in (*chips, *unseen)]),
+        "aware": np.array([_decided(aware, chip, t, label, 0) for chip in (*chips, *unseen)]),
+    }
+    alone = {}
+    for name, part in ALONE.items():
+        kind = presets.IDEAL | part
+        alone[name] = np.array([_decided(plain, kind.fabricate(1000 + k), t, label, k) for k in range(config.unseen)])
+    metrics = {name: float(values.mean()) for name, values in table.items()}
+    metrics |= {f"{name}_sd": float(values.std(ddof=1)) for name, values in table.items()}
+    plainly = _decided(plain, nothing, t, label, 0)
+    metrics |= {f"cost_of_{name}": plainly - float(values.mean()) for name, values in alone.items()}
+    metrics |= {
+        "ideal": float(best_curve[-recipe.tail :].mean()),
+        "plain": plainly,
+        "self_calibration": metrics["on_its_chip"] - metrics["in_the_ideal_model"],
+        "lost_elsewhere": metrics["on_its_chip"] - metrics["on_other_chips"],
+        "lost_in_deployment": plainly - metrics["deployed"],
+        "residual_mean": float(np.concatenate(residual).mean()),
+        "residual_sd": float(np.mean([r.std() for r in residual])),
+    }
+    metrics |= _decision(loop, chip, t)
+    arrays = table | {f"alone_{name}": values for name, values in alone.items()}
+    arrays |= {
+        "curves": np.array(curves),
+        "ideal_curve": best_curve,
+        "plain_curve": plain_curve,
+        "residual": residual[0],
+    }
+    return Result(metrics, arrays, {"first_loss": first})
+
+
+def _decision(net: Timed, chip: Chip, t: Tensor) -> dict[str, float]:
+    """Operations and spikes a sample, in all and until the first label spikes, and when that is, in tau and in microseconds."""
+    deployment = chip.deploy(net)
+    seen = deployment.run(t, 0)
+    w = [chip.substrate.weights.apply(layer.w).numpy() for layer in deployment.net.layers()]
+    given = [t, *seen.layers[:-1]]
+    decided = seen.output.min(1, keepdim=True).values
+    metrics = {}
+    for name, latest in (("", torch.tensor(math.inf)), ("_until_decision", decided)):
+        spikes = [((a < latest) & torch.isfinite(a)).numpy()[None] for a in given]
+        metrics[f"operations{name}"] = costs.synaptic_operations(zip(spikes, w, strict=True)).acs
+        metrics[f"hidden_spikes{name}"] = costs.spikes_a_sample(spikes[1:])
+    when = float(decided[torch.isfinite(decided)].mean())
+    return metrics | {"decision_time": when, "decision_us": 6.0 * when}
+
+
+# Digits ---------------------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Digits:
+    """MNIST, reduced to 16 x 16 pixels, on one chip: the authors' configuration of 256-246-10."""
+
+    images: str = "mnist-60k"
+    sizes: tuple[int, ...] = (256, 246, 10)
+    initial: tuple[tuple[float, float], ...] = ((0.01, 0.03), (0.006, 0.10))
+    rate: float = 0.003
+    shrink: float = 0.9
+    shrink_after: int = 10
+    batch: int = 200
+    epochs: int = 200
+    limits: tuple[float, ...] = (0.5, 0.5)
+    bump: float = 5e-3
+    noise: float = 0.3  # of the input times while training
+    validation: int = 10_000
+    batches: int | None = None  # at most so many, for a replay
+
+
+def _digits_on_bss2() -> Substrate:
+    """The authors' noise model for a threshold of 1: the step of the weights keeps its share of the threshold."""
+    return presets.BSS2_DELGRAD | WeightGrid(-63, 63, 1 / (30 * Times().threshold), presets.BSS2_DELGRAD.weights.source)
+
+
+def _small_digits(config: Digits) -> tuple[list[Tensor], list[Tensor], str]:
+    """Input times, silent for black pixels, and classes of training and test part."""
+    from PIL import Image
+
+    split = mnist_5k() if config.images == "mnist-5k" else mnist()
+    if split.tag != config.images:
+        raise UserError("hardware: this experiment needs all of MNIST; run `snnrepro data get mnist`")
+    t = []
+    for part in (split.x_train, split.x_test):
+        grey = np.round(part * 255).astype(np.uint8).reshape(-1, 28, 28)[:, 2:26, 2:26]
+        small = np.stack([np.asarray(Image.fromarray(p).resize((16, 16), Image.Resampling.BILINEAR)) for p in grey])
+        small = small.reshape(len(small), -1)
+        t.append(torch.from_numpy(np.where(small > 0, EARLY + (1 - small / 255) * (LATE - EARLY), np.inf)).float())
+    kept = len(t[0]) - config.validation if config.images == "mnist-60k" else len(t[0])
+    return [t[0][:kept], t[1]], [torch.from_numpy(split.y_train[:kept]), torch.from_numpy(split.y_test)], split.tag
+
+
+def digits(config: Digits, seed: int, progress: Progress, checkpoint: Path | None) -> Result:
+    """Train in the loop on one chip, whose seed is that of the run; test there, in the ideal model, and on other chips."""
+    (t, test), (label, truth), tag = _small_digits(config)
+    draws = tuple(Initial(*draw) for draw in config.initial)
+    generator = torch.Generator().manual_seed(seed)
+    net = Timed(ttfs.initial_network(config.sizes, draws, (None, None), generator, torch.float32), Neuron())
+    chip = _digits_on_bss2().fabricate(seed)
+    model = InTheLoop(net, chip, seed, 0.2)
+    optimiser, state = torch.optim.Adam(net.weights.weights, lr=config.rate), Bumped()
+    curve, first, start = [], math.nan, 0
+    if checkpoint is not None and checkpoint.exists():
+        state, curve, first, start = _restore(read_npz(checkpoint), net, optimiser)
+    for epoch in range(start, config.epochs):
+        for group in optimiser.param_groups:
+            group["lr"] = config.rate * config.shrink ** (epoch // config.shrink_after)
+        random = np.random.default_rng([seed, 1, epoch])
+        order = torch.from_numpy(random.permutation(len(t)))
+        for rows in order.split(config.batch)[: config.batches]:
+            noise = torch.from_numpy(config.noise * random.standard_normal((len(rows), config.sizes[0]))).float()
+            found = model((t[rows] + noise).abs())
+            loss = ttfs.time_cross_entropy(found.output, label[rows], net.p)
+            first = loss.item() if math.isnan(first) else first
+            state = ttfs.repair(
+                net.weights, [layer.detach() for layer in found.layers], Repair(config.limits, config.bump), state
+            )
+            if state.layer is None:
+                optimiser.zero_grad()
+                loss.backward()
+                optimiser.step()
+            for w in net.weights.weights:
+                chip.substrate.weights.keep(w)
+        if config.batches is not None:
+            return Result({}, {}, {"first_loss": first})
+        curve.append(_judged(net, chip, test, truth))
+        progress(epoch + 1, config.epochs, accuracy=curve[-1])
+        if checkpoint is not None:
+            write_npz(checkpoint, _state(net, optimiser, state, curve, first))
+    others = [chip.substrate.fabricate(1000 + k) for k in range(20)]
+    elsewhere = np.array([_judged(net, other, test, truth) for other in others])
+    metrics = {
+        "accuracy": curve[-1],
+        "in_the_ideal_model": _judged(net, presets.IDEAL.fabricate(0), test, truth),
+        "on_other_chips": float(elsewhere.mean()),
+    }
+    metrics["self_calibration"] = metrics["accuracy"] - metrics["in_the_ideal_model"]
+    return Result(metrics, {"curve": np.array(curve), "elsewhere": elsewhere}, {"first_loss": first}, tag)
+
+
+def _judged(net: Timed, chip: Chip, t: Tensor, label: Tensor) -> float:
+    deployment = chip.deploy(net)
+    found = torch.cat([deployment.run(part, k).output for k, part in enumerate(t.split(500))])
+    return float((ttfs.decide(found) == label).double().mean())
+
+
+def _state(net: Timed, optimiser, state: Bumped, curve: list[float], first: float) -> dict[str, np.ndarray]:
+    """Everything that training needs to go on."""
+    arrays = {"curve": np.array(curve), "first": np.array(first)}
+    arrays["bumped"] = np.array([-1 if state.layer is None else state.layer, state.bump])
+    for k, w in enumerate(net.weights.weights):
+        arrays[f"w{k}"] = w.detach().numpy().copy()
+        arrays |= {f"{k}/{key}": value.numpy().copy() for key, value in optimiser.state[w].items()}
+    return arrays
+
+
+def _restore(arrays: dict[str, np.ndarray], net: Timed, optimiser) -> tuple[Bumped, list[float], float, int]:
+    """Put a checkpoint back, in place; state of the repair, curve, first loss, and the next epoch."""
+    for k, w in enumerate(net.weights.weights):
+        w.data.copy_(torch.from_numpy(arrays[f"w{k}"]))
+        optimiser.state[w] = {
+            name.split("/")[1]: torch.from_numpy(a.copy()) for name, a in arrays.items() if name.startswith(f"{k}/")
+        }
+    layer, bump = arrays["bumped"]
+    state = ttfs.UNTOUCHED if layer < 0 else Bumped(int(layer), float(bump))
+    return state, arrays["curve"].tolist(), float(arrays["first"]), len(arrays["curve"])
+
+
+# Identities -----------------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Identities:
+    """What has to hold exactly, on small random networks in double precision."""
+
+    samples: int = 20
+    networks: int = 5
+
+
+def _random_stepped(g: torch.Generator, samples: int) -> tuple[Stepped, Tensor]:
+    """A recurrent network that spikes, and input."""
+    shapes = ((6, 12), (12, 3), (12, 12))
+    first, last, around = (torch.randn(*shape, generator=g, dtype=torch.float64) for shape in shapes)
+    x = (torch.rand(50, samples, 6, generator=g) < 0.3).double()
+    weights = surrogate.Network(
+        ((2 + 2 * first).requires_grad_(),), last.requires_grad_(), ((0.5 * around).requires_grad_(),)
+    )
+    return Stepped(weights, HIDDEN, HIDDEN), x
+
+
+def _random_timed(g: torch.Generator, samples: int) -> tuple[Timed, Tensor]:
+    """A network in which most neurons spike, and input times."""
+    draws = (Initial(1.0, 0.7), Initial(0.8, 0.7))
+    net = ttfs.initial_network((8, 12, 4), draws, (0.9, None), g)
+    return Timed(net, Neuron()), 3 * torch.rand(samples, 8, generator=g, dtype=torch.float64)
+
+
+def _leaves(net: Stepped | Timed) -> list[Tensor]:
+    return [w for layer in net.layers() for w in (layer.w, layer.v) if w is not None]
+
+
+def _gradient(net: Stepped | Timed, answer) -> list[Tensor]:
+    """Gradient of a smooth function of the output."""
+    output = answer.output
+    value = (torch.where(torch.isfinite(output), output, 0.0) ** 2).mean()
+    return torch.autograd.grad(value, _leaves(net))
+
+
+def _off(ours: list[Tensor], theirs: list[Tensor]) -> float:
+    """Largest difference, relative to the largest entry; equal where both are infinite."""
+    worst = 0.0
+    for a, b in zip(ours, theirs, strict=True):
+        size = b[torch.isfinite(b)].abs().max()
+        worst = max(worst, float(torch.where(a == b, 0.0, (a - b).abs()).max() / size))
+    return worst
+
+
+def _hagen_by_hand(x: np.ndarray, w: np.ndarray, gain: Fraction, rows: int) -> np.ndarray:
+    """The product of the matrix mode in exact fractions."""
+    y = np.zeros((len(x), w.shape[1]))
+    for b in range(len(x)):
+        for n in range(w.shape[1]):
+            total = 0
+            for start in range(0, len(w), rows):
+                read = math.floor(
+                    gain * sum(int(x[b, i]) * int(w[i, n]) for i in range(start, min(start + rows, len(w))))
+                )
+                total += min(max(read, -128), 127)
+            y[b, n] = min(max(total, -128), 127)
+    return y
+
+
+def identities(config: Identities, seed: int, progress: Progress, checkpoint: Path | None) -> Result:
+    """Ideal substrate, noise of size 0, both ways of running a chip, gradients in the loop, snnTorch, the matrix mode."""
+    g = torch.Generator().manual_seed(seed)
+    silent = replace(
+        varied(0.0) | TrialNoise(0.0) | TimeGrid() | Events(0.0) | Readout(noise=0.0), name="all noise of size 0"
+    )
+    rough = varied(0.1) | signed_bits(6) | TrialNoise(0.05)
+    names = ("ideal_off", "zero_off", "aware_off", "gradient_off", "pattern_off")
+    worst = dict.fromkeys(names, 0.0)
+    differ = spikes = 0
+    for k in range(config.networks):
+        for net, x in (_random_stepped(g, config.samples), _random_timed(g, config.samples)):
+            stepped = isinstance(net, Stepped)
+            if stepped:
+                plain, _ = surrogate.classify(x, net.weights, net.p, net.last, score=lambda u: u)
+                kind = rough
+            else:
+                plain = ttfs.run(net.weights, x, net.p)[-1]
+                kind = presets.IDEAL | rough.weights | FixedPattern("threshold", 0.1) | rough.noise
+            ideal, flat, chip = presets.IDEAL.fabricate(seed), silent.fabricate(seed), kind.fabricate(k)
+            worst["ideal_off"] = max(worst["ideal_off"], _off([ideal.deploy(net).run(x, k).output], [plain]))
+            worst["zero_off"] = max(worst["zero_off"], _off([flat.deploy(net).run(x, k).output], [plain]))
+            aware = HardwareAware(net, kind, "never", seed)
+            same = aware.chip.deploy(net).run(x, 7)
+            found = aware(x, trial_seed=7)
+            worst["aware_off"] = max(
+                worst["aware_off"], _off([found.output, *found.layers], [same.output, *same.layers])
+            )
+            loop = _gradient(net, InTheLoop(net, ideal)(x))
+            exact = _gradient(net, HardwareAware(net, presets.IDEAL, "never")(x))
+            worst["gradient_off"] = max(worst["gradient_off"], _off(loop, exact))
+            seen = chip.deploy(net).run(x, k, states=True)
+            pair = [_gradient(net, InTheLoop(net, one)(x, seen)) for one in (chip, kind.fabricate(k + 100))]
+            worst["pattern_off"] = max(worst["pattern_off"], _off(*pair))
+            if stepped:
+                feedforward = net._replace(weights=net.weights._replace(recurrent=()))
+                ours = chip.deploy(feedforward).run(x, k).layers[0]
+                theirs = chip_snntorch(x, feedforward, chip, k)
+                differ += int((ours != theirs).sum())
+                spikes += int(ours.sum())
+        progress(k + 1, config.networks)
+    random = np.random.default_rng(seed)
+    x, w = random.integers(0, 32, (5, 300)), random.integers(-63, 64, (300, 4))
+    mode = replace(presets.BSS2_HAGEN, noise=0.0, gain=2.0**-9)
+    product = mode.multiply(torch.from_numpy(x).double(), torch.from_numpy(w).double(), seed).numpy()
+    by_hand = _hagen_by_hand(x, w, Fraction(1, 512), mode.rows)
+    metrics = worst | {"snntorch_differs": float(differ), "snntorch_spikes": float(spikes)}
+    return Result(metrics | {"hagen_off": float(np.abs(product - by_hand).max())}, {})
+
+
+# Experiments ----------------------------------------------------------------------------------------------------------------
+
+QUICK = Recipe(epochs=8)
+QUICK_TIMES = Times(epochs=15, tail=3)
+FIVE, TWENTY = tuple(range(5)), tuple(range(20))
+
+
+def _one_epoch(config):
+    """The first epoch of the first training run."""
+    return replace(config, recipe=replace(config.recipe, epochs=1))
+
+
+EXPERIMENTS = {
+    "identities": Experiment(identities, Identities(), Identities(networks=20), (0,), FIVE),
+    "ways": Experiment(ways, Ways(QUICK, chips=3, recovery=4), Ways(), (0, 1), FIVE, replay=_one_epoch),
+    "bits": Experiment(bits, Bits(QUICK, (2, 3, 4, 6, 8), (2, 3, 4, 6)), Bits(), (0, 1), TWENTY, replay=_one_epoch),
+    "spread": Experiment(
+        spread, Spread(QUICK, (0.1, 0.2, 0.5), chips=6, loop_chips=1), Spread(), (0, 1), FIVE, replay=_one_epoch
+    ),
+    "first_spike": Experiment(
+        first_spike,
+        FirstSpike(QUICK_TIMES, replace(IDEAL_TIMES, epochs=40), 2, 1, 6),
+        FirstSpike(),
+        (0,),
+        TWENTY,
+        replay=lambda config: replace(config, ideal=replace(config.ideal, epochs=1)),
+    ),
+    "digits": Experiment(
+        digits,
+        Digits("mnist-5k", epochs=2),
+        Digits(),
+        (0,),
+        FIVE,
+        replay=lambda config: replace(config, batches=1),
+    ),
+}
