@@ -3,10 +3,11 @@
 import gzip
 import math
 import os
+import re
 import socket
 import threading
 import warnings
-from hashlib import sha256
+from hashlib import md5, sha256
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
@@ -254,13 +255,30 @@ def test_real_files_have_their_registered_hashes(monkeypatch):
         assert registry.read(name)
 
 
+def test_file_of_which_only_an_md5_sum_is_published(tiny, tmp_path):
+    plain, other = (f"md5:{md5(text).hexdigest()}" for text in (b"plain", b"other"))
+    for packed_sum, content_sum in ((f"md5:{md5(packed(b'plain')).hexdigest()}", other), (other, plain)):
+        registry.FILES["other/a.h5.gz"] = registry.FILES[IMAGES]._replace(
+            sha256=packed_sum, content_sha256=content_sum, shape=None
+        )
+        write(tmp_path / "cache", {"other/a.h5.gz": packed(b"plain")})
+        assert registry.read("other/a.h5.gz") == b"plain"
+        write(tmp_path / "cache", {"other/a.h5.gz": packed(b"plane")})
+        with pytest.raises(UserError, match=r"a\.h5\.gz has a wrong checksum"):
+            registry.read("other/a.h5.gz")
+
+
+OTHER_NAMES = {registry.DIGITS_SPOKEN: "v1.0.10.tar.gz"}  # what a file is called where it is published
+
+
 def test_registry_is_complete():
     for name, file in registry.FILES.items():
-        assert all(url.endswith("/" + name.split("/")[1]) for url in file.urls)
+        published = OTHER_NAMES.get(name, name.split("/")[1])
+        assert all(url.endswith("/" + published) for url in file.urls)
         assert bool(file.urls) != (name in registry.EMBEDDED)
-        assert len(file.sha256) == 64
-        assert file.content_sha256 is None or len(file.content_sha256) == 64
-        assert file.bytes > 0
+        for digest in (file.sha256, file.content_sha256):
+            assert digest is None or re.fullmatch(r"[0-9a-f]{64}|md5:[0-9a-f]{32}", digest)
+        assert file.bytes > 0 or file.sha256.startswith("md5:")
         assert file.licence
         assert file.citation
 

@@ -7,9 +7,9 @@ it is used.
 
 import difflib
 import gzip
+import hashlib
 import os
 import zlib
-from hashlib import sha256
 from importlib import resources
 from math import prod
 from pathlib import Path
@@ -29,9 +29,9 @@ class File(NamedTuple):
 
     Attributes:
         urls: mirrors, in the order they are tried; empty for a file that comes inside a package.
-        bytes: size of the published file.
-        sha256: of the published file.
-        content_sha256: of what a .gz file unpacks to, so that a repacked copy is accepted too; None: used as it is.
+        bytes: size of the published file; 0 where it is not known.
+        sha256: of the published file; `md5:` and that sum where no other is published.
+        content_sha256: of what a .gz file unpacks to, so that a repacked copy is accepted too, alike; None: used as it is.
         shape: dimensions in the header of an idx file; None for other formats.
         licence: terms of use.
         citation: what to cite.
@@ -102,6 +102,11 @@ def _idx_files(name: str, mirrors: tuple[str, ...], licence: str, citation: str,
 
 
 DIGITS_5K = "mnist-5k/mnist_5k.csv.gz"
+DIGITS_SPOKEN = "fsdd/free-spoken-digit-dataset-1.0.10.tar.gz"
+SHD_CITATION = (
+    "Cramer, Stradmann, Schemmel and Zenke (2022). The Heidelberg spiking data sets for the systematic evaluation of "
+    "spiking neural networks. IEEE Transactions on Neural Networks and Learning Systems 33(7), 2744-2757."
+)
 
 FILES: dict[str, File] = {
     DIGITS_5K: File(
@@ -130,6 +135,30 @@ FILES: dict[str, File] = {
         FASHION_CITATION,
         _FASHION,
     ),
+    DIGITS_SPOKEN: File(
+        urls=("https://github.com/Jakobovski/free-spoken-digit-dataset/archive/v1.0.10.tar.gz",),
+        bytes=15602882,
+        sha256="feb479fad3a37883c3d21ed7f982281c2dd1c18d5aefd7e8a5d50f58023392aa",
+        content_sha256="b50d95aacfe11527b78e4186f33d0cf8607839d7bd12bc713bd60b32b4de09de",
+        shape=None,
+        licence="CC BY-SA 4.0",
+        citation="Jackson et al. (2018). Free Spoken Digit Dataset v1.0.10. github.com/Jakobovski/free-spoken-digit-dataset.",
+    ),
+    **{
+        f"shd/{file}": File(
+            tuple(mirror + file for mirror in ("https://zenkelab.org/datasets/", "https://compneuro.net/datasets/")),
+            0,
+            packed,
+            content,
+            None,
+            "CC BY 4.0",
+            SHD_CITATION,
+        )
+        for file, packed, content in (
+            ("shd_train.h5.gz", "md5:d47c9825dee33347913e8ce0f2be08b0", "md5:8e9877c85f29a28dd353ea6a54402667"),
+            ("shd_test.h5.gz", "md5:3062a80ec0c5719404d5b02e166543b1", "md5:207ad1295a0ab611e22d1734989c254e"),
+        )
+    },
     **{
         f"qtdb-spikes-yin2020/{file}": File(
             (_QTDB_URL + file,), size, digest, None, None, "MIT (code), ODC-By 1.0 (QT database)", QTDB_CITATION
@@ -218,7 +247,7 @@ def verified(path: Path, name: str) -> bytes:
         packed = path.read_bytes()
     except OSError as error:
         raise UserError(f"{path} cannot be read ({error.strerror}); {remedy}") from error
-    intact = sha256(packed).hexdigest() == file.sha256
+    intact = _has_sum(packed, file.sha256)
     try:
         content = packed if file.content_sha256 is None else gzip.decompress(packed)
     except (EOFError, zlib.error, gzip.BadGzipFile) as error:
@@ -227,7 +256,7 @@ def verified(path: Path, name: str) -> bytes:
         return content
     if fault := file.shape and _idx_fault(content, file.shape):
         raise UserError(f"{path} {fault}; {remedy}")
-    if sha256(content).hexdigest() != file.content_sha256:
+    if file.content_sha256 is None or not _has_sum(content, file.content_sha256):
         raise UserError(f"{path} has a wrong checksum; {remedy}")
     return content
 
@@ -264,6 +293,12 @@ def status() -> list[Row]:
 
 def _set(name: str) -> str:
     return name.split("/")[0]
+
+
+def _has_sum(content: bytes, expected: str) -> bool:
+    """Whether a content has a checksum, written as in `File.sha256`."""
+    kind, _, digest = expected.rpartition(":")
+    return hashlib.new(kind or "sha256", content).hexdigest() == digest
 
 
 def _embedded(name: str) -> Path | None:
