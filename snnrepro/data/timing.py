@@ -69,7 +69,7 @@ class Rates(NamedTuple):
     classes: int = 10
     channels: int = 30
     active: int = 12
-    spikes: int = 8
+    spikes: int = 12
     noise: float = 4.0
     duration: float = 0.9
     draw: int = 0

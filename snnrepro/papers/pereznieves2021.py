@@ -14,6 +14,7 @@ from scipy.stats import skew
 
 from snnrepro import surrogate
 from snnrepro.data.recordings import Recordings, counts, on_grid, subset
+from snnrepro.data.speech import SPEAKERS, spoken_digits
 from snnrepro.data.timing import Rates, Timing, rates, timing
 from snnrepro.experiment import Experiment, Progress, Result
 from snnrepro.files import read_npz, write_npz
@@ -30,7 +31,7 @@ class Setting(NamedTuple):
 
     initial: str = "homogeneous"
     training: str = "none"
-    mixed: float = 0.0  # standard deviation of the logarithm (base 2) of the time scale of training samples
+    mixed: float = 0.0  # standard deviation of the logarithm (base 2) of the time scale of training samples, cut at 1
     shuffled: bool = False  # the spike times of each sample change hands among its spikes
 
 
@@ -51,17 +52,25 @@ WARPS = (0.5, 0.7, 1.0, 1.4, 2.0)
 """Factors by which test samples are stretched."""
 
 
+class Speech(NamedTuple):
+    """Spoken digits (Free Spoken Digit Dataset) through the cochlea."""
+
+    official: bool = False  # the split that shares speakers between training and test; else one speaker is held out
+    duration: float = 0.7
+    limit: int | None = None  # recordings of each speaker and digit; None: all 50
+
+
 @dataclass(frozen=True)
 class Comparison:
     """Networks that are trained on the same samples from the same weights, by name."""
 
-    task: Timing | Rates
+    task: Timing | Rates | Speech
     settings: tuple[tuple[str, Setting], ...]
     hidden: int = 128
     dt: float = 2e-3
     tau_mem: float = 20e-3
     tau_syn: float = 10e-3
-    train: int = 4000
+    train: int = 4000  # samples, where they are generated
     test: int = 1000
     batch: int = 64
     epochs: int = 30
@@ -146,7 +155,7 @@ def _train(setting: Setting, config: Comparison, train: Recordings, test: Record
     for epoch in range(config.epochs):
         rng = np.random.default_rng([seed, 2, epoch])
         order = rng.permutation(len(train.label))
-        factor = 2 ** (setting.mixed * rng.standard_normal(len(order)))
+        factor = 2 ** np.clip(setting.mixed * rng.standard_normal(len(order)), -1, 1)
         batches = _batches(train, order, config, factor)
         curve.append(float(np.mean(networks.fit(network, batches, c, last, optimiser, config.limits, **how))))
         told(epoch + 1, loss=curve[-1])
@@ -182,7 +191,7 @@ def _outcomes(
     return found
 
 
-def plain_accuracies(train: Recordings, test: Recordings, seed: int, bins: int = 25) -> dict[str, float]:
+def plain_accuracies(train: Recordings, test: Recordings, seed: int, bins: int = 18) -> dict[str, float]:
     """Test accuracy of classifiers without dynamics: logistic regression on spike counts, on counts in time bins, and an
     ordinary network (100 units) on the latter.
     """
@@ -210,6 +219,17 @@ def plain_accuracies(train: Recordings, test: Recordings, seed: int, bins: int =
 def compare(config: Comparison, seed: int, progress: Progress, checkpoint: Path | None) -> Result:
     """Train the networks of a comparison and test them, on one time scale or several."""
     return _compared(config, *_samples(config, seed), seed, progress, checkpoint)
+
+
+def digits(config: Comparison, seed: int, progress: Progress, checkpoint: Path | None) -> Result:
+    """The same for spoken digits; the speaker who is held out goes with the seed.
+
+    Raises:
+        UserError: the recordings are not here.
+    """
+    task = config.task
+    train, test = spoken_digits(None if task.official else seed % len(SPEAKERS), task.duration, task.limit)
+    return _compared(config, train, test, seed, progress, checkpoint)
 
 
 def _compared(
@@ -334,7 +354,8 @@ def _finite_off(x, w, error, mem, syn, dt: float, step: float = 1e-6) -> float:
 # Experiments ----------------------------------------------------------------------------------------------------------------
 
 TEN = tuple(range(10))
-QUICK = {"hidden": 48, "dt": 5e-3, "train": 2000, "test": 1000, "epochs": 15}
+SIX = tuple(range(len(SPEAKERS)))
+QUICK = {"hidden": 48, "dt": 5e-3, "train": 1500, "test": 500, "epochs": 15}
 
 
 def _first_epoch(config: Comparison) -> Comparison:
@@ -348,9 +369,19 @@ def _comparison(task: Timing | Rates, settings: dict[str, Setting], quick: dict,
     return Experiment(compare, replace(paper, **QUICK | quick), paper, seeds, TEN, replay=_first_epoch)
 
 
+def _spoken(official: bool) -> Experiment:
+    """Spoken digits; the quick profile takes a fifth of the recordings."""
+    paper = Comparison(Speech(official), tuple(SETTINGS.items()), dt=4e-3, plain=True)
+    quick = replace(paper, task=Speech(official, limit=10), hidden=48, dt=5e-3)
+    return Experiment(digits, quick, paper, (0,), SIX, replay=_first_epoch)
+
+
 EXPERIMENTS = {
     "gradients": Experiment(gradients, Gradients(), Gradients(hidden=60, steps=400), (0,), TEN),
-    "timing": _comparison(Timing(), SETTINGS | MIXED, {}, warps=WARPS, plain=True),
-    "rates": _comparison(Rates(), SETTINGS, {"epochs": 8, "train": 1000}),
-    "controls": _comparison(Timing(), CONTROLS, {}),
+    "timing": _comparison(Timing(), SETTINGS, {}, warps=WARPS, plain=True),
+    "scales": _comparison(Timing(), MIXED, {}, (0,), warps=WARPS),
+    "rates": _comparison(Rates(), SETTINGS, {"epochs": 8}, (0,)),
+    "controls": _comparison(Timing(), CONTROLS, {}, (0,)),
+    "speech": _spoken(official=False),
+    "speech_official": _spoken(official=True),
 }
