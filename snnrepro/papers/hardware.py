@@ -820,8 +820,8 @@ def identities(config: Identities, seed: int, progress: Progress, checkpoint: Pa
 
 # Experiments ----------------------------------------------------------------------------------------------------------------
 
-QUICK = Recipe(epochs=8)
-QUICK_TIMES = Times(epochs=15, tail=3)
+QUICK = Recipe(epochs=6)
+QUICK_TIMES = Times(epochs=12, tail=3)
 FIVE, TWENTY = tuple(range(5)), tuple(range(20))
 
 
@@ -832,8 +832,8 @@ def _one_epoch(config):
 
 EXPERIMENTS = {
     "identities": Experiment(identities, Identities(), Identities(networks=20), (0,), FIVE),
-    "ways": Experiment(ways, Ways(QUICK, chips=3, recovery=4), Ways(), (0, 1), FIVE, replay=_one_epoch),
-    "bits": Experiment(bits, Bits(QUICK, (2, 3, 4, 6, 8), (2, 3, 4, 6)), Bits(), (0, 1), TWENTY, replay=_one_epoch),
+    "ways": Experiment(ways, Ways(QUICK, chips=2, recovery=3, shown=2), Ways(), (0, 1), FIVE, replay=_one_epoch),
+    "bits": Experiment(bits, Bits(QUICK, (3, 4, 6, 8), (3, 4, 6)), Bits(), (0, 1), TWENTY, replay=_one_epoch),
     "spread": Experiment(
         spread, Spread(QUICK, (0.1, 0.2, 0.5), chips=6, loop_chips=1), Spread(), (0, 1), FIVE, replay=_one_epoch
     ),
