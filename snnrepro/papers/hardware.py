@@ -43,10 +43,14 @@ SHARPNESS = 10.0
 """Factor of the readout's mean potential in the softmax."""
 
 
-def varied(sd: float) -> Substrate:
-    """A substrate without rounding on which every quantity of every neuron has the same relative spread."""
+DETUNED = ("threshold", "tau_mem", "tau_syn")
+"""What Cramer et al. (2022) detune on purpose, figure 4."""
+
+
+def varied(sd: float, quantities: tuple[str, ...] = DETUNED) -> Substrate:
+    """A substrate without rounding on which some quantities of every neuron have the same relative spread."""
     substrate = replace(presets.IDEAL, name=f"spread of {sd:g}")
-    for quantity in QUANTITIES:
+    for quantity in quantities:
         substrate = substrate | FixedPattern(quantity, sd)
     return substrate
 
@@ -340,7 +344,7 @@ def bits(config: Bits, seed: int, progress: Progress, checkpoint: Path | None) -
 
 @dataclass(frozen=True)
 class Spread:
-    """Accuracy over the spread of all quantities from neuron to neuron."""
+    """Accuracy over the spread of thresholds and time constants from neuron to neuron, as in figure 4 of Cramer et al. (2022)."""
 
     recipe: Recipe = Recipe()
     sd: tuple[float, ...] = (0.05, 0.1, 0.2, 0.3, 0.5)
@@ -359,12 +363,15 @@ def spread(config: Spread, seed: int, progress: Progress, checkpoint: Path | Non
     _learn(injected, HardwareAware(injected, varied(config.injected), "batch", seed), recipe, data, seed)
     ideal = presets.IDEAL.fabricate(0)
     metrics = {"deployed_0": _right(plain, ideal, data), "injected_0": _right(injected, ideal, data)}
-    tables = {name: [] for name in ("deployed", "injected", "in_the_loop")}
+    tables = {name: [] for name in ("deployed", "injected", "in_the_loop", "threshold_alone", "taus_alone")}
     own = [seed * config.loop_chips + k for k in range(config.loop_chips)]
     for k, sd in enumerate(config.sd):
         chips = [varied(sd).fabricate(c) for c in range(config.chips)]
         tables["deployed"].append(_over_chips(plain, chips, data))
         tables["injected"].append(_over_chips(injected, chips, data))
+        for name, quantities in (("threshold_alone", DETUNED[:1]), ("taus_alone", DETUNED[1:])):
+            part = [varied(sd, quantities).fabricate(c) for c in range(config.chips)]
+            tables[name].append(_over_chips(plain, part, data))
         reached = []
         for c in own:
             chip, loop = varied(sd).fabricate(c), _network(recipe, seed)
@@ -772,9 +779,10 @@ def identities(config: Identities, seed: int, progress: Progress, checkpoint: Pa
     """Ideal substrate, noise of size 0, both ways of running a chip, gradients in the loop, snnTorch, the matrix mode."""
     g = torch.Generator().manual_seed(seed)
     silent = replace(
-        varied(0.0) | TrialNoise(0.0) | TimeGrid() | Events(0.0) | Readout(noise=0.0), name="all noise of size 0"
+        varied(0.0, QUANTITIES) | TrialNoise(0.0) | TimeGrid() | Events(0.0) | Readout(noise=0.0),
+        name="all noise of size 0",
     )
-    rough = varied(0.1) | signed_bits(6) | TrialNoise(0.05)
+    rough = varied(0.1, QUANTITIES) | signed_bits(6) | TrialNoise(0.05)
     names = ("ideal_off", "zero_off", "aware_off", "gradient_off", "pattern_off")
     worst = dict.fromkeys(names, 0.0)
     differ = spikes = 0
