@@ -71,7 +71,7 @@ def draw(mean: float, size: int, initial: str, rng: np.random.Generator) -> np.n
     """
     if initial not in INITIAL:
         raise UserError(f"heterogeneity: initial is {initial!r}; choose one of {', '.join(INITIAL)}")
-    drawn = rng.gamma(SHAPE, mean / SHAPE, size)  # Eq. (7)
+    drawn = rng.gamma(SHAPE, mean / SHAPE, size)  # Eq. (8)
     return drawn if initial == "heterogeneous" else np.full(size, mean)
 
 
@@ -157,7 +157,7 @@ def hidden(
     """
     gain = (1 - c.decays()[0]).detach()  # Eq. (3)
     kept = None if v is None else v * gain
-    return lif(x, w * gain, neurons(c, threshold, slope), kept, engine=engine, states=states)  # Eqs. (2), (4)
+    return lif(x, w * gain, neurons(c, threshold, slope), kept, engine=engine, states=states)  # Eqs. (2), (4), (5)
 
 
 def scores(
@@ -183,7 +183,7 @@ def scores(
     """
     v = network.recurrent[0] if network.recurrent else None
     spikes = hidden(x, network.hidden[0], v, c, slope=slope, engine=engine).spikes
-    return scale * max_over_time(readout(spikes, network.output, last, engine=engine)), spikes  # Eqs. (5), (6)
+    return scale * max_over_time(readout(spikes, network.output, last, engine=engine)), spikes  # Eqs. (6), (7)
 
 
 def fit(

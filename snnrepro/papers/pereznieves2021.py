@@ -43,11 +43,9 @@ SETTINGS = {
 }
 """Initial time constants and whether they learn, the four columns of table 1."""
 
+SHARED = {"shared": SETTINGS["hom_het"]._replace(training="shared")}
 MIXED = {f"{name}_mixed": SETTINGS[name]._replace(mixed=0.5) for name in ("hom_std", "het_het")}
-CONTROLS = {
-    "shared": SETTINGS["hom_het"]._replace(training="shared"),
-    "shuffled": SETTINGS["het_het"]._replace(shuffled=True),
-}
+CONTROLS = {"shuffled": SETTINGS["het_het"]._replace(shuffled=True)}
 WARPS = (0.5, 0.7, 1.0, 1.4, 2.0)
 """Factors by which test samples are stretched."""
 
@@ -256,11 +254,13 @@ def _compared(
     for name in outcomes:
         base = "hom_std_mixed" if name.endswith("_mixed") else "hom_std"
         if base in outcomes and name != base:
-            metrics |= {
-                f"{kind}gain_{name}": metrics[f"{measure}_{name}"] - metrics[f"{measure}_{base}"]
-                for kind, measure in (("", "accuracy"), ("warped_", "warped"))
-                if f"{measure}_{name}" in metrics
-            }
+            for measure in ("accuracy", "warped"):
+                if f"{measure}_{name}" in metrics:
+                    metrics[f"{measure}_gain_{name}"] = metrics[f"{measure}_{name}"] - metrics[f"{measure}_{base}"]
+    if "shared" in outcomes:
+        metrics["each_over_shared"] = metrics["accuracy_hom_het"] - metrics["accuracy_shared"]
+    if "het_het_mixed" in outcomes:
+        metrics["mixing"] = metrics["warped_het_het_mixed"] - metrics["warped_het_het"]
     four = [metrics[f"accuracy_{name}"] for name in SETTINGS if name in outcomes]
     if len(four) == len(SETTINGS):
         metrics["range"] = max(four) - min(four)
@@ -378,8 +378,8 @@ def _spoken(official: bool) -> Experiment:
 
 EXPERIMENTS = {
     "gradients": Experiment(gradients, Gradients(), Gradients(hidden=60, steps=400), (0,), TEN),
-    "timing": _comparison(Timing(), SETTINGS, {}, warps=WARPS, plain=True),
-    "scales": _comparison(Timing(), MIXED, {}, (0,), warps=WARPS),
+    "timing": _comparison(Timing(), SETTINGS | SHARED, {}, warps=WARPS, plain=True),
+    "scales": _comparison(Timing(), {"het_het": SETTINGS["het_het"]} | MIXED, {}, (0,), warps=WARPS),
     "rates": _comparison(Rates(), SETTINGS, {"epochs": 8}, (0,)),
     "controls": _comparison(Timing(), CONTROLS, {}, (0,)),
     "speech": _spoken(official=False),
