@@ -466,7 +466,7 @@ class Answer(NamedTuple):
 def _spikes_instead(x: Tensor, layer: Weights, p: LIF, spikes: Tensor, u: Tensor) -> Tensor:
     """Observed spikes whose gradient is that of the nominal layer, with its surrogate at the observed potentials."""
     trace = surrogate.lif(x, layer.w, p, layer.v, engine="fast")
-    trace.spikes.data.copy_(spikes)  # the layer's gradient is computed from what its trace holds
+    trace.spikes.data.copy_(spikes)  # Eq. (4): the layer's gradient is computed from what its trace holds
     trace.u.data.copy_(u)
     return trace.spikes
 
@@ -485,7 +485,7 @@ class _TimesInstead(torch.autograd.Function):
     def backward(ctx, g: Tensor):
         x, w, seen = (a.detach().contiguous().numpy() for a in ctx.saved_tensors)
         order = np.argsort(x, axis=1)
-        slopes, counts = observed_slopes(x, order, w, seen, ctx.h)
+        slopes, counts = observed_slopes(x, order, w, seen, ctx.h)  # Eq. (5)
         g = torch.where(torch.isfinite(g), g, 0.0).contiguous().numpy()
         found = seen, slopes, counts
         g_x, g_w = kernel.backward(kernel.EQUAL, x, order, w, found, g, ctx.most, ctx.needs_input_grad[0])

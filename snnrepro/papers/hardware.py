@@ -588,7 +588,8 @@ def _decision(net: Timed, chip: Chip, t: Tensor) -> dict[str, float]:
         metrics[f"operations{name}"] = costs.synaptic_operations(zip(spikes, w, strict=True)).acs
         metrics[f"hidden_spikes{name}"] = costs.spikes_a_sample(spikes[1:])
     when = float(decided[torch.isfinite(decided)].mean())
-    return metrics | {"decision_time": when, "decision_us": 6.0 * when}
+    label_time = float(seen.output[torch.isfinite(seen.output)].mean())
+    return metrics | {"decision_time": when, "decision_us": 6.0 * when, "label_time": label_time}
 
 
 # Digits ---------------------------------------------------------------------------------------------------------------------
@@ -843,7 +844,7 @@ EXPERIMENTS = {
     "ways": Experiment(ways, Ways(QUICK, chips=2, recovery=3, shown=2), Ways(), (0, 1), FIVE, replay=_one_epoch),
     "bits": Experiment(bits, Bits(QUICK, (3, 4, 6, 8), (3, 4, 6)), Bits(), (0, 1), TWENTY, replay=_one_epoch),
     "spread": Experiment(
-        spread, Spread(QUICK, (0.1, 0.2, 0.5), chips=6, loop_chips=1), Spread(), (0, 1), FIVE, replay=_one_epoch
+        spread, Spread(QUICK, (0.1, 0.2, 0.3), chips=6, loop_chips=1), Spread(), (0, 1), FIVE, replay=_one_epoch
     ),
     "first_spike": Experiment(
         first_spike,
