@@ -27,6 +27,7 @@ class Ecg(NamedTuple):
         x_test: as `x_train`.
         y_test: as `y_train`.
         tag: which samples these are.
+        leads: the two leads of the test traces (n, steps, 2), in standard deviations; None for the published data, which has events alone.
     """
 
     x_train: np.ndarray
@@ -34,6 +35,7 @@ class Ecg(NamedTuple):
     x_test: np.ndarray
     y_test: np.ndarray
     tag: str
+    leads: np.ndarray | None = None
 
 
 # The published data ---------------------------------------------------------------------------------------------------------
@@ -225,4 +227,4 @@ def generated(train: int, test: int, seed: int, delay: int = 12, threshold: floa
     events = level_crossing(z.transpose(0, 2, 1), threshold)  # (samples, leads, steps, 2)
     x = events.transpose(0, 2, 1, 3).reshape(train + test, STEPS, 4)
     y = parts(angle, edges, delay)
-    return Ecg(x[:train], y[:train], x[train:], y[train:], "ecg-generated")
+    return Ecg(x[:train], y[:train], x[train:], y[train:], "ecg-generated", z[train:])
