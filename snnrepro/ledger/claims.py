@@ -212,6 +212,7 @@ class ChapterClaims(_Model):
     """Everything in a claims.yml."""
 
     paper: Text
+    rests_on: tuple[Text, ...] = ()  # keys of the bibliography, where the chapter is about several papers
     title: Text
     code: Url | None = None
     architecture: Text

@@ -46,25 +46,26 @@ def table_html(rows: Sequence[Row], caption: str) -> str:
 
 
 def card_html(claims: ChapterClaims) -> str:
-    """Citation, links, data tiers, and the paper in Richards et al.'s three words.
+    """Citation, links, data tiers, and the paper, or the papers it rests on, in Richards et al.'s three words.
 
     Raises:
-        UserError: the paper is not in book/references.bib, or that file cannot be read.
+        UserError: a paper is not in book/references.bib, or that file cannot be read.
     """
-    entry = _entry(claims.paper)
-    doi, arxiv = entry.fields.get("doi"), entry.fields.get("eprint")
+    entries = [_entry(citekey) for citekey in claims.rests_on or (claims.paper,)]
+    doi, arxiv = ([e.fields[name] for e in entries if name in e.fields] for name in ("doi", "eprint"))
     facts = [
-        ("DOI", _link(f"https://doi.org/{doi}", doi) if doi else ""),
-        ("arXiv", _link(f"https://arxiv.org/abs/{arxiv}", arxiv) if arxiv else ""),
+        ("DOI", ", ".join(_link(f"https://doi.org/{one}", one) for one in doi)),
+        ("arXiv", ", ".join(_link(f"https://arxiv.org/abs/{one}", one) for one in arxiv)),
         ("Official code", _link(claims.code, claims.code.split("://")[1]) if claims.code else ""),
         ("Data", f"{text(claims.data.quick)} (quick); {text(claims.data.paper)} (paper scale)"),
         ("Architecture", text(claims.architecture)),
         ("Objective", text(claims.objective)),
         ("Learning rule", text(claims.learning_rule)),
     ]
+    citations = "".join(f'<p class="snn-citation">{_citation(entry)}</p>' for entry in entries)
     items = "".join(f"<div><dt>{name}</dt><dd>{value}</dd></div>" for name, value in facts if value)
     return (
-        f'<section class="snn-card" aria-label="The paper"><p class="snn-citation">{_citation(entry)}</p>'
+        f'<section class="snn-card" aria-label="The paper">{citations}'
         f'<dl class="snn-facts">{items}</dl></section>'
     )
 
