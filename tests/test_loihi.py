@@ -1,4 +1,6 @@
-"""Loihi in integers: golden traces of Intel's simulator, a slow transcription in Python's own integers, a trace of the chip, bad input."""
+"""Loihi in integers: golden traces of Intel's simulator, a slow transcription in Python's own integers, a trace of the chip, bad input, and
+training with these integers.
+"""
 
 import hashlib
 import json
@@ -8,12 +10,15 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from snnrepro.errors import UserError
-from snnrepro.hardware import loihi
+from snnrepro.hardware import loihi, loihi_training
 from snnrepro.hardware.loihi import Layer, Neurons, Synapses, run, run_golden
+from snnrepro.hardware.loihi_training import Cells, Training
+from snnrepro.neurons import Surrogate
 
 GOLDEN = Path(__file__).parent / "golden"
 FOLDERS = [GOLDEN / "loihi", GOLDEN / "loihi_more"]
@@ -113,7 +118,7 @@ def synapses(bundle, graded=False):
     return Synapses(w, bundle["exponent"], bundle["bits"], bundle["sign"], delays, graded)
 
 
-@settings(max_examples=300, deadline=None, derandomize=True)
+@settings(max_examples=200, deadline=None, derandomize=True)
 @given(problems())
 def test_every_number_is_that_of_the_slow_transcription(problem):
     x, n, weights, p, recurrent, graded = problem
@@ -398,6 +403,220 @@ W = np.array([[1, 2, 3], [4, 5, 6]])
     ],
 )
 def test_a_mistake_is_one_clear_line(build, said):
+    with pytest.raises(UserError) as error:
+        build()
+    assert said in str(error.value)
+    assert "\n" not in str(error.value)
+
+
+# Training with the chip's integers ----------------------------------------------------------------------------------------------
+
+SOFT = Surrogate("exponential", 1.0)
+
+
+def cells(n=6, inputs=9, seed=0, recurrent=True, size=1.2, threshold=1.5):
+    g = torch.Generator().manual_seed(seed)
+
+    def normal(*shape):
+        return size * torch.randn(*shape, generator=g, dtype=torch.float64)
+
+    decays = (0.05 + 0.5 * torch.rand(n, generator=g, dtype=torch.float64) for _ in range(2))
+    return Cells(0.3 + normal(inputs, n), *decays, threshold, normal(n, n) / 3 if recurrent else None)
+
+
+def pattern(steps=80, batch=3, inputs=9, seed=1):
+    return (torch.rand(steps, batch, inputs, generator=torch.Generator().manual_seed(seed)) < 0.3).double()
+
+
+@pytest.mark.parametrize("bits", range(2, 9))
+@pytest.mark.parametrize("recurrent", [False, True])
+def test_the_chip_computes_what_training_computed(bits, recurrent):
+    x, p = pattern(), Training((9, 6, 3), bits=bits)
+    network = [cells(recurrent=recurrent), cells(3, 6, 2, False, threshold=None)]
+    assert loihi_training.differences(x, network, p) == dict.fromkeys("sauv", 0)
+    first, last = loihi_training.forward(x, network, bits, SOFT)
+    assert first.s.sum() > 100 and last.s.sum() == 0
+    assert (last.v != 0).any()
+
+
+def test_a_difference_is_counted(monkeypatch):
+    x, network, p = pattern(), [cells()], Training((9, 6))
+    right = loihi_training.deploy(network)
+    neurons = right[0].neurons
+    monkeypatch.setattr(
+        loihi_training, "deploy", lambda *_: [right[0]._replace(neurons=neurons._replace(dv=neurons.dv + 1))]
+    )
+    assert loihi_training.differences(x, network, p)["v"] > 100
+
+
+def test_states_stay_equal_where_the_current_wraps_and_the_voltage_is_clipped():
+    x = torch.ones(400, 1, 40).double()
+    wild = Cells(
+        torch.full((40, 2), 4.0).double() * torch.tensor([1.0, -1.0]), *(torch.tensor([0.001]).double(),) * 2, None
+    )
+    assert loihi_training.differences(x, [wild], Training((40, 2))) == dict.fromkeys("sauv", 0)
+    states = loihi_training.layer(x, wild, 8, SOFT)
+    assert (states.u[1:] * states.u[:-1] < 0).any()
+    assert (states.v == 1 - 2**23).any()
+
+
+def test_training_computes_what_slayer_computes():
+    golden = json.loads((GOLDEN / "slayer" / "cuba.json").read_text())
+    x = torch.tensor(golden["input"]).double()[:, None]
+    decays = (torch.tensor([golden[f"{what}_decay"]]).double() for what in ("current", "voltage"))
+    found = Cells(torch.tensor(golden["weights"]).double(), *decays, golden["threshold"])
+    states = loihi_training.layer(torch.cat([x, torch.zeros_like(x[:1])]), found, 8, SOFT)  # a step later than SLAYER
+    u, v, s = (torch.tensor(golden[name]).double() for name in ("u", "v_before_reset", "s"))
+    assert 50 < s.sum() < 450
+    for ours, theirs in ((states.u, u), (states.v, v * (1 - s)), (states.s, s)):
+        assert torch.equal(ours[1:, 0], theirs)
+    (layer,) = loihi_training.deploy([found])
+    registers = golden["registers"]
+    assert set(layer.neurons.du) == {registers["iDecay"] - 1}
+    assert set(layer.neurons.dv) == {registers["vDecay"]}
+    assert layer.neurons.vth == registers["vThMant"]
+
+
+def test_weights_on_the_grid_by_hand():
+    w = torch.tensor([0.0, 0.02, -0.02, 1.0, 1.04, 9.0, -9.0], dtype=torch.float64, requires_grad=True)
+    whole = loihi_training.weights_on_grid(w, 8)
+    assert whole.tolist() == [0, 2, -2, 64, 66, 254, -256]
+    whole.sum().backward()
+    assert w.grad.tolist() == [64, 64, 64, 64, 64, 0, 0]  # as if it were not rounded; clipped weights stay
+    assert loihi_training.weights_on_grid(w, 3).tolist() == [0, 0, 0, 64, 64, 192, -256]
+    assert torch.equal(loihi_training.weights_on_grid(w, 0), 64 * w)
+
+
+def test_without_bits_a_layer_is_the_plain_recursion():
+    x, c = pattern(), cells()
+    states = loihi_training.layer(x, c, 0, SOFT)
+    u = v = s = a = np.zeros((3, 6))
+    for t in range(len(x)):
+        a = np.zeros((3, 6)) if t == 0 else x[t - 1].numpy() @ c.w.numpy() + s @ c.v.numpy()
+        u = (1 - c.current_decay.numpy()) * u + a
+        v = (1 - c.voltage_decay.numpy()) * v + u
+        s = (v > 1.5).astype(float)
+        v = v * (1 - s)
+        for found, expected in zip(states, (s, 64 * a, 4096 * u, 4096 * v), strict=True):
+            assert np.allclose(found[t], expected, rtol=1e-9, atol=1e-9)
+    assert states.s.sum() > 100
+
+
+def test_rounding_passes_the_gradient_of_the_real_network():
+    # On the grid, and without spikes, rounding changes the states but none of the factors of the gradient.
+    x = pattern()
+    base = cells(recurrent=False, threshold=None)
+    grid = (2 * torch.round(32 * base.w.clamp(-3, 3)) / 64, *(torch.round(4096 * d) / 4096 for d in base[1:3]))
+    target = torch.randn(80, 3, 6, generator=torch.Generator().manual_seed(3), dtype=torch.float64)
+    found = []
+    for bits in (0, 8):
+        leaves = [part.clone().requires_grad_() for part in grid]
+        states = loihi_training.layer(x, Cells(*leaves, None), bits, SOFT)
+        found.append([states.v, *torch.autograd.grad((states.v * target).sum(), leaves[:1])])
+    assert not torch.equal(found[0][0], found[1][0])
+    assert torch.allclose(found[0][1], found[1][1], rtol=1e-12)
+
+
+def test_the_gradient_is_the_finite_difference_where_the_layer_is_smooth():
+    x, base = pattern(30), cells(recurrent=False, threshold=None)
+    leaves = [part.clone().requires_grad_() for part in base[:3]]
+
+    def total(*parts):
+        return (loihi_training.layer(x, Cells(*parts, None), 0, SOFT).v / 4096).square().mean()
+
+    for k, slope in enumerate(torch.autograd.grad(total(*leaves), leaves)):
+        for at in list(np.ndindex(*slope.shape))[:12]:
+            nearby = []
+            for step in (1e-6, -1e-6):
+                parts = [part.detach().clone() for part in leaves]
+                parts[k][at] += step
+                nearby.append(total(*parts).item())
+            assert slope[at].item() == pytest.approx((nearby[0] - nearby[1]) / 2e-6, rel=1e-5, abs=1e-6)
+
+
+def test_a_spike_passes_its_surrogate_in_units_of_the_weights():
+    w = torch.tensor([[2.0]], dtype=torch.float64, requires_grad=True)
+    one_step = (torch.tensor([1.0]).double(), torch.tensor([1.0 - 2**-12]).double())
+    x = torch.tensor([1.0, 0.0]).double()[:, None, None]
+    spikes = loihi_training.layer(x, Cells(w, *one_step, 1.5), 8, SOFT).s
+    assert spikes.flatten().tolist() == [0, 1]
+    assert torch.autograd.grad(spikes.sum(), w)[0].item() == pytest.approx(np.exp(-0.5))
+
+
+def points(samples, seed):
+    """Two classes: which of two inputs spikes first."""
+    g = np.random.default_rng(seed)
+    times = g.permuted(np.tile(np.arange(8), (samples, 1)), axis=1)[:, :2]
+    x = torch.zeros(15, samples, 2).double()
+    for k in range(2):
+        x[times[:, k], np.arange(samples), k] = 1.0
+    return x, torch.from_numpy((times[:, 0] < times[:, 1]).astype(int))
+
+
+@pytest.mark.parametrize("bits", [0, 8, 4])
+def test_a_network_learns_and_keeps_its_accuracy_on_the_chip(bits):
+    x, label = points(300, 0)
+    p = Training((2, 12, 2), bits=bits, epochs=6, batch=30, rate=2e-2)
+    generator = torch.Generator().manual_seed(0)
+    untrained = loihi_training.accuracy(x, label, loihi_training.initial_network(p, generator), p)
+    losses = []
+    network = loihi_training.train_quantised(
+        x, label, p, generator, progress=lambda done, of, loss: losses.append(loss)
+    )
+    assert untrained < 0.7
+    trained = loihi_training.accuracy(*points(200, 1), network, p)
+    assert trained > 0.9
+    assert losses[-1] < 0.7 * losses[0] and len(losses) == 6
+    if bits:
+        assert loihi_training.differences(x, network, p) == dict.fromkeys("sauv", 0)
+        assert loihi_training.chip_accuracy(*points(200, 1), loihi_training.deploy(network, bits)) == trained
+    else:
+        coarse, fine = (
+            loihi_training.chip_accuracy(*points(200, 1), loihi_training.deploy(network, b)) for b in (2, 8)
+        )
+        assert fine > 0.88 and fine >= coarse
+
+
+def test_training_goes_on_from_a_copy():
+    x, label = points(60, 0)
+    p = Training((2, 4, 2), epochs=1, batch=30)
+    start = loihi_training.initial_network(p, torch.Generator().manual_seed(0))
+    before = [c.w.detach().clone() for c in start]
+    again = loihi_training.train_quantised(x, label, p, torch.Generator().manual_seed(1), start=start)
+    assert all(torch.equal(c.w, w) for c, w in zip(start, before, strict=True))
+    assert all(not torch.equal(c.w, w) for c, w in zip(again, before, strict=True))
+    assert all(not torch.equal(c.current_decay, b.current_decay) for c, b in zip(again, start, strict=True))
+    held = loihi_training.train_quantised(x, label, p._replace(learn_decays=False), torch.Generator().manual_seed(1))
+    assert all((c.current_decay == p.current_decay).all() for c in held)
+
+
+@pytest.mark.parametrize(
+    ("build", "said"),
+    [
+        (lambda: loihi_training.deploy([cells()], 9), "bits is 9; the chip takes 1 .. 8"),
+        (
+            lambda: loihi_training.deploy([cells()._replace(w=torch.full((9, 6), torch.nan).double())]),
+            "layer 0 holds NaN",
+        ),
+        (lambda: loihi_training.initial_network(Training((3,)), torch.Generator()), "sizes are (3,)"),
+        (lambda: loihi_training.initial_network(Training((3, 2), bits=9), torch.Generator()), "bits is 9"),
+        (
+            lambda: loihi_training.train_quantised(*points(5, 0), Training((3, 2)), torch.Generator()),
+            "give (time, samples, 3)",
+        ),
+        (
+            lambda: loihi_training.train_quantised(
+                points(5, 0)[0], torch.zeros(4), Training((2, 2)), torch.Generator()
+            ),
+            "and 4 labels",
+        ),
+        (
+            lambda: loihi_training.train_quantised(*points(5, 0), Training((2, 2), scale=torch.nan), torch.Generator()),
+            "no longer finite",
+        ),
+    ],
+)
+def test_a_mistake_in_training_is_one_clear_line(build, said):
     with pytest.raises(UserError) as error:
         build()
     assert said in str(error.value)
