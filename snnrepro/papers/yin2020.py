@@ -571,7 +571,8 @@ QUICK_HEART = Heart(
     gru_epochs=4,
     trace_every=8,
 )
-QUICK_DIGITS = Digits(source="digits-8x8", hidden=(64,), updates=2500, batch=50)
+SMALL_DIGITS = Digits(source="digits-8x8", hidden=(64,), updates=3000, batch=50, rate=0.02, factor=20.0)
+QUICK_DIGITS = replace(SMALL_DIGITS, settings=("learned", "fixed"), updates=1000)
 LONG = Digits(settings=("adaptive",))
 
 EXPERIMENTS = {
@@ -588,7 +589,7 @@ EXPERIMENTS = {
     "digits": Experiment(
         digits,
         QUICK_DIGITS,
-        QUICK_DIGITS,
+        SMALL_DIGITS,
         (0,),
         FIVE,
         replay=lambda c: replace(c, updates=1, settings=c.settings[:1]),
@@ -596,7 +597,7 @@ EXPERIMENTS = {
     "permuted_digits": Experiment(
         digits,
         replace(QUICK_DIGITS, permuted=True),
-        replace(QUICK_DIGITS, permuted=True),
+        replace(SMALL_DIGITS, permuted=True),
         (0,),
         FIVE,
         replay=lambda c: replace(c, updates=1, settings=c.settings[:1]),
