@@ -11,7 +11,7 @@ ROOT = Path(__file__).resolve().parent.parent
 PACKAGE = ROOT / "snnrepro"
 
 BASE = {"errors", "paths", "files"}
-METHODS = {"surrogate", "first_spike", "force", "eprop", "rtrl", "stdp", "hardware", "heterogeneity"}
+METHODS = {"surrogate", "first_spike", "force", "eprop", "rtrl", "stdp", "hardware", "heterogeneity", "timescales"}
 GROUND = {"neurons", "kernels", "data", "costs"}
 MAY_IMPORT = {
     "errors": set(),
@@ -28,6 +28,7 @@ MAY_IMPORT = {
     **dict.fromkeys(METHODS, BASE | GROUND),
     "eprop": BASE | GROUND | {"surrogate"},
     "heterogeneity": BASE | GROUND | {"surrogate"},
+    "timescales": BASE | GROUND | {"surrogate"},
     "hardware": BASE | GROUND | {"surrogate", "first_spike"},
     "peers": BASE | {"neurons", "first_spike", "force"},
     "papers": BASE | GROUND | METHODS | {"peers", "experiment"},
