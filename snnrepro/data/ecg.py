@@ -63,11 +63,12 @@ def qtdb(download: bool = False) -> Ecg:
 def _read_mat(content: bytes, name: str) -> tuple[np.ndarray, np.ndarray]:
     """Events and labels of a file of the authors."""
     from scipy.io import loadmat
+    from scipy.io.matlab import MatReadError
 
     try:
         found = loadmat(io.BytesIO(content))
         x, y = found["x"], found["y"]
-    except (ValueError, KeyError, NotImplementedError, OSError, EOFError, TypeError) as error:
+    except (MatReadError, ValueError, KeyError, NotImplementedError, OSError, TypeError) as error:
         raise UserError(f"{name} is truncated or no such file ({type(error).__name__}); fetch it again") from None
     if x.shape[1:] != (STEPS, 4) or y.shape != (len(x), STEPS, len(CLASSES)):
         raise UserError(f"{name}: traces {x.shape} and labels {y.shape}; expected (n, {STEPS}, 4) and (n, {STEPS}, 6)")
