@@ -744,6 +744,13 @@ def test_observed_times_enter_the_closed_form():
     assert dropped > 1
 
 
+def test_the_loop_needs_potentials():
+    net, x = stepped()
+    chip = ROUGH.fabricate(4)
+    with pytest.raises(UserError, match="states=True"):
+        InTheLoop(net, chip)(x, chip.deploy(net).run(x, 0))
+
+
 def test_changes_that_are_too_large_are_left_out():
     net, t = timed()
     chip = ROUGH_TIMES.fabricate(4)

@@ -527,6 +527,8 @@ class InTheLoop:
         return self._timed(x, seen)
 
     def _stepped(self, x: Tensor, seen: Observables) -> Answer:
+        if not seen.potentials:
+            raise UserError("InTheLoop: the observables hold no potentials; run the chip with states=True")
         layers, given, spikes = self.net.layers(), x, []
         for layer, s, u in zip(layers[:-1], seen.layers, seen.potentials, strict=True):
             spikes.append(_spikes_instead(given, layer, self.net.p, s, u))

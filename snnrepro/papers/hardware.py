@@ -334,7 +334,10 @@ def bits(config: Bits, seed: int, progress: Progress, checkpoint: Path | None) -
         {"float": full} | {f"after_{b}": a for b, a in after.items()} | {f"within_{b}": a for b, a in within.items()}
     )
     metrics |= {f"gain_{b}": within[b] - after[b] for b in config.trained}
-    metrics |= {f"cost_{b}": full - within[b] for b in config.trained}
+    metrics |= {f"cost_{b}": full - within[b] for b in config.trained} | {
+        f"lost_{b}": full - after[b] for b in config.bits
+    }
+    metrics["gain_low"] = 0.5 * (metrics["gain_3"] + metrics["gain_4"])
     arrays = {"after": np.array(list(after.values())), "within": np.array(list(within.values()))}
     return Result(metrics, arrays, {"first_loss": first})
 
@@ -387,6 +390,8 @@ def spread(config: Spread, seed: int, progress: Progress, checkpoint: Path | Non
             f"chip_sd_{percent}": float(tables["deployed"][-1].std(ddof=1)),
         }
         progress(k + 1, len(config.sd), accuracy=metrics[f"in_the_loop_{percent}"])
+    gaps = {sd: metrics[f"in_the_loop_{100 * sd:g}"] - metrics[f"deployed_{100 * sd:g}"] for sd in config.sd}
+    metrics["gap_widens"] = gaps[0.3] - gaps[0.1]
     metrics["injection_cost"] = metrics["deployed_0"] - metrics["injected_0"]
     return Result(metrics, {name: np.array(rows) for name, rows in tables.items()}, {"first_loss": first})
 
