@@ -63,6 +63,15 @@ def write_npz(path: Path, arrays: Mapping[str, Any]) -> None:
     _write(path, fill)
 
 
+def write_bytes(path: Path, content: bytes) -> None:
+    """Writes a file atomically.
+
+    Raises:
+        UserError: the file cannot be written.
+    """
+    _write(path, lambda file: file.write(content))
+
+
 def read_json(path: Path) -> Any:
     """Reads JSON.
 
