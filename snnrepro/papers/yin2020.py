@@ -590,7 +590,7 @@ EXPERIMENTS = {
         digits,
         QUICK_DIGITS,
         SMALL_DIGITS,
-        (0,),
+        (0, 1),
         FIVE,
         replay=lambda c: replace(c, updates=1, settings=c.settings[:1]),
     ),

@@ -1,0 +1,225 @@
+"""The chapter on Yin, Corradi & Bohte: published settings, switches, scores, costs, sequences of pixels, bands."""
+
+from dataclasses import asdict, replace
+
+import bands
+import numpy as np
+import pytest
+import torch
+
+from snnrepro import costs
+from snnrepro.data import ecg
+from snnrepro.experiment import silent
+from snnrepro.papers import yin2020 as paper
+from snnrepro.timescales import networks
+
+TINY = replace(paper.QUICK_HEART, train=6, test=3, epochs=2, test_every=1, gru_epochs=1, hidden=8)
+
+
+# Settings -------------------------------------------------------------------------------------------------------------------
+
+
+def test_paper_settings_are_those_of_the_authors_code():
+    published = {
+        **{"source": "qtdb", "train": 618, "test": 141, "hidden": 36, "epochs": 400, "batch": 64, "window": 1301},
+        **{"skip": 10, "rate": 1e-2, "hidden_factor": 3.0, "last_factor": 2.0, "halve_every": 100, "clip": None},
+        **{"tau": (20.0, 7.0, 20.0)},  # the readout: 20 in place of a spiking one of 20 and 100
+        **{"threshold": 0.1},  # of the trained network; the script says 0.01
+    }
+    found = asdict(paper.EXPERIMENTS["heart"].paper)
+    assert {key: found[key] for key in published} == published
+    assert found["settings"] == ("learned", "fixed", "adaptive", "no_recurrence", "shuffled")
+    assert paper.EXPERIMENTS["heart"].paper_seeds == (0, 1, 2, 3, 4)
+    assert paper.SETTINGS["adaptive"].strength == 1.8
+    surrogate = networks.MULTI_GAUSSIAN
+    assert (surrogate.slope, surrogate.scale) == (2.0, 0.5)  # sigma 0.5, gamma 0.5
+
+
+def test_networks_differ_in_one_switch():
+    learned = paper.SETTINGS["learned"]
+    for name, setting in paper.SETTINGS.items():
+        assert sum(a != b for a, b in zip(setting, learned, strict=True)) == (name != "learned")
+
+
+def test_long_runs_are_ten_epochs_of_all_digits():
+    for name, permuted in (("smnist", False), ("psmnist", True)):
+        config = paper.EXPERIMENTS[name].paper
+        assert (config.source, config.permuted, config.pixels) == ("mnist", permuted, 8)
+        assert config.updates * config.batch == 10 * 60_000
+
+
+# Samples --------------------------------------------------------------------------------------------------------------------
+
+
+def test_windows_keep_the_order():
+    x, y = np.arange(2 * 11 * 4).reshape(2, 11, 4), np.arange(22).reshape(2, 11)
+    cut, label = paper._windows(x, y, 5)
+    assert cut.shape == (4, 5, 4) and label.tolist()[1:3] == [[5, 6, 7, 8, 9], [11, 12, 13, 14, 15]]
+    assert np.array_equal(cut[1], x[0, 5:10])
+    whole, _ = paper._windows(x, y, 11)
+    assert np.array_equal(whole, x)
+
+
+def test_batches_show_every_sample_once():
+    x, y = np.arange(7 * 2 * 4).reshape(7, 2, 4).astype(np.uint8), np.arange(14).reshape(7, 2)
+    seen = list(paper._batches(x, y, 3, np.random.default_rng(0)))
+    assert [label.shape for _, label in seen] == [(2, 3), (2, 3), (2, 1)]
+    events, labels = torch.cat([e for e, _ in seen], 1), torch.cat([label for _, label in seen], 1)
+    order = (labels[0] // 2).tolist()
+    assert sorted(order) == list(range(7)) and order != list(range(7))
+    assert np.array_equal(events.numpy().transpose(1, 0, 2), x[order])
+
+
+def test_the_control_shuffles_time_and_nothing_else():
+    x = np.random.default_rng(0).integers(0, 2, (3, 50, 4)).astype(np.uint8)
+    y = np.tile(np.arange(50), (3, 1))
+    moved, label = paper._shuffled(x, y, np.random.default_rng(1))
+    for k in range(3):
+        assert sorted(label[k]) == list(range(50)) and label[k].tolist() != list(range(50))
+        assert np.array_equal(moved[k], x[k, label[k]])
+    assert not np.array_equal(label[0], label[1])
+
+
+# Scores ---------------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.filterwarnings("ignore:invalid value")
+def test_scores_by_hand():
+    label = np.array([[-1, 0, 0, 1, 1, 1, 2, 2]])
+    guess = np.array([[2, 0, 0, 0, 0, 1, 1, 0]])
+    assert paper._score(guess, label) == pytest.approx(3 / 7)
+    # within one step: 3 (0 at step 2), 6 (1 at step 5); not 4 and 7
+    assert paper.tolerant_score(guess, label, 1) == pytest.approx(5 / 7)
+    assert paper.tolerant_score(guess, label, 2) == pytest.approx(6 / 7)
+    table = paper._confusion(guess, label)
+    assert table[0].tolist() == [1, 0, 0, 0, 0, 0]
+    assert table[1, :2].tolist() == pytest.approx([2 / 3, 1 / 3])
+    assert table[2, :3].tolist() == [0.5, 0.5, 0]
+
+
+@pytest.mark.filterwarnings("ignore:invalid value")
+def test_an_experiment_at_small_scale():
+    result = paper.heart(TINY, 3, silent, None)
+    m = result.metrics
+    assert m["learned_minus_fixed"] == pytest.approx(m["accuracy_learned"] - m["accuracy_fixed"])
+    assert m["recurrence_gain"] == pytest.approx(m["accuracy_learned"] - m["accuracy_no_recurrence"])
+    assert m["adaptive_minus_learned"] == pytest.approx(m["accuracy_adaptive"] - m["accuracy_learned"])
+    assert m["order_gain"] == pytest.approx(m["accuracy_learned"] - m["accuracy_shuffled"])
+    assert m["traces_gain"] == pytest.approx(m["accuracy_six_traces"] - m["accuracy_one_trace"])
+    assert m["gru_minus_learned"] == pytest.approx(m["accuracy_gru"] - m["accuracy_learned"])
+    assert m["rate_ratio"] == pytest.approx(m["rate_adaptive"] / m["rate_learned"])
+    assert not np.ptp(result.arrays["tau_fixed"]) and np.ptp(result.arrays["tau_learned"]) > 0
+    assert m["tau_sd"] == pytest.approx(result.arrays["tau_learned"].std())
+    assert len(result.arrays["tested_learned"]) == 2 and result.data == "ecg-generated"
+    assert m["best_epoch_gain"] == pytest.approx(
+        result.arrays["tested_learned"].max() - m["accuracy_learned"], abs=1e-12
+    )
+    replay = paper.EXPERIMENTS["heart"].replay(TINY)
+    assert paper.heart(replay, 3, silent, None).early == result.early
+
+
+def test_a_killed_run_goes_on(tmp_path, monkeypatch):
+    file = tmp_path / "0.checkpoint.npz"
+    short = replace(TINY, settings=("learned", "fixed"))
+    whole = paper.heart(short, 0, silent, file)
+    monkeypatch.setattr(paper, "_trained", None)  # nothing is trained again
+    again = paper.heart(short, 0, silent, file)
+    assert again.metrics == whole.metrics and again.early == whole.early
+
+
+# Costs ----------------------------------------------------------------------------------------------------------------------
+
+
+def test_ratios_are_the_formulas():
+    config = paper.Heart()
+    found = paper._ratios(config, 0.077, 0.344)
+    acs = 4 * 36 * 0.077 + (36 * 36 + 36) * 0.344 + 37 * 6 * 0.344
+    assert found["acs"] == pytest.approx(acs) and found["macs"] == 36 + 6
+    lstm = 4 * (4 * 36 + 36 * 36) + 17 * 36 + 36 * 6
+    assert found["lstm_float32"] == pytest.approx(lstm * 4.6 / (acs * 0.9 + 42 * 4.6))
+    assert found["rnn_int32"] == pytest.approx((4 * 36 + 36 * 36 + 36 * 6) * 3.2 / (acs * 0.1 + 42 * 3.2))
+    assert {name.split("_")[1] for name in found if "_" in name} == set(costs.ENERGY)
+
+
+# Digits ---------------------------------------------------------------------------------------------------------------------
+
+
+def test_a_step_shows_the_last_pixels():
+    x = np.arange(1, 13, dtype=np.float32).reshape(2, 6)
+    seen = paper.sliding(x, 3)
+    assert seen.shape == (6, 2, 3)
+    assert seen[0, 0].tolist() == [0, 0, 1] and seen[1, 0].tolist() == [0, 1, 2] and seen[5, 1].tolist() == [10, 11, 12]
+
+
+def test_digits_at_small_scale(tmp_path):
+    config = replace(paper.QUICK_DIGITS, updates=3, hidden=(6,), settings=("learned", "fixed", "adaptive"))
+    result = paper.digits(config, 1, silent, tmp_path / "1.checkpoint.npz")
+    m = result.metrics
+    assert m["learned_minus_fixed"] == pytest.approx(m["accuracy_learned"] - m["accuracy_fixed"])
+    assert m["adaptive_minus_learned"] == pytest.approx(m["accuracy_adaptive"] - m["accuracy_learned"])
+    replay = paper.EXPERIMENTS["digits"].replay(config)
+    assert paper.digits(replay, 1, silent, None).early == result.early
+    permuted = paper.digits(replace(replay, permuted=True), 1, silent, None)
+    assert permuted.early != result.early
+
+
+def test_small_digits_are_split_once():
+    x, y, x_test, y_test, tag = paper._pictures("digits-8x8")
+    assert x.shape == (1437, 64) and x_test.shape == (360, 64) and tag == "digits-8x8"
+    assert x.min() >= 0 and x.max() == 1 and set(y) == set(y_test) == set(range(10))
+
+
+# Gradients, one neuron, a second opinion ------------------------------------------------------------------------------------
+
+
+def test_identities_on_another_seed():
+    m = paper.gradients(paper.Gradients(), 7, silent, None).metrics
+    assert m["engine_deviation"] < 1e-12 and m["whole_window"] < 1e-12 and m["spikes_differ"] == 0
+    assert m["rate"] > 0.005 and m["cosine_short"] < 0.99
+    neuron = paper.neuron(paper.OneNeuron(), 0, silent, None).metrics
+    assert neuron["slowing_adaptive"] > 1.5 and neuron["slowing_lif"] == 1
+    assert neuron["spikes_lif"] > 1.5 * neuron["spikes_adaptive"] > 30
+
+
+def test_brian2_agrees_on_another_seed():
+    m = paper.second_opinion(paper.SecondOpinion(steps=300), 9, silent, None).metrics
+    assert m["spikes_differ"] == 0 and m["spikes_a_neuron"] > 10
+
+
+# Bands ----------------------------------------------------------------------------------------------------------------------
+
+WITHOUT_EFFECT = {
+    "adaptation-slows": 1.0,
+    "ecg-accuracy": 0.5,  # the control reaches about 0.4
+    "training-time-constants-helps": 0.0,
+    "recurrence-helps": 0.0,
+    "adaptation-does-not": 0.05,  # it would raise the accuracy
+    "adaptation-saves-spikes": 1.0,
+    "adaptation-is-used": 0.0,
+    "time-constants-spread": 0.0,
+    "time-constants-on-both-sides": 0.0,
+    "traces-of-many-time-scales": 0.0,
+    "near-an-ordinary-network": 0.3,  # the spiking network would not learn
+    "order-matters": 0.75,  # a network that learns
+    "energy-of-an-lstm": 1.0,
+    "digits-time-constants": 0.0,
+    "permuted-digits-time-constants": 0.0,
+    "smnist": 0.1,
+    "psmnist": 0.1,
+}
+
+
+@pytest.mark.parametrize("claim", bands.judged("yin2020"), ids=lambda c: c.id)
+def test_bands_leave_out_the_control(claim):
+    bands.leave_out(claim, WITHOUT_EFFECT[claim.id])
+
+
+def test_the_table_has_no_claim_that_is_gone():
+    assert WITHOUT_EFFECT.keys() == {claim.id for claim in bands.judged("yin2020")}
+
+
+def test_untrained_networks_are_near_the_most_frequent_part():
+    traces = ecg.generated(4, 4, 0)
+    network = networks.network((4, 36, 6), (20.0, 7.0, 20.0), torch.Generator().manual_seed(0))
+    guess, _ = paper._guess(traces.x_test, network, networks.Cell())
+    assert paper._score(guess, traces.y_test) < 0.5
