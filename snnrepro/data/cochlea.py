@@ -63,7 +63,8 @@ def read_wav(content: bytes, name: str, rate: int = 8000) -> np.ndarray:
         with wave.open(io.BytesIO(content)) as file:
             found, frames = file.getparams(), file.readframes(file.getnframes())
     except (wave.Error, EOFError) as error:
-        raise UserError(f"{name} is no whole wav file ({error or 'it ends too early'}); get it again") from None
+        fault = str(error) or "it ends too early"
+        raise UserError(f"{name} is no whole wav file ({fault}); get it again") from None
     if found.nchannels != 1:
         raise UserError(f"{name} has {found.nchannels} channels; mix them down to one")
     if found.sampwidth != 2:

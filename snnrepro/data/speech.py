@@ -51,7 +51,7 @@ def read_archive(content: bytes) -> list[Sound]:
     """
     found = []
     try:
-        with tarfile.open(fileobj=io.BytesIO(content)) as archive:
+        with tarfile.open(fileobj=io.BytesIO(content), mode="r:") as archive:
             for member in sorted(archive.getmembers(), key=lambda m: m.name):
                 name = PurePosixPath(member.name).name
                 if name.endswith(".wav"):

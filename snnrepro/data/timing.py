@@ -88,7 +88,8 @@ def timing(task: Timing, samples: int, rng: np.random.Generator) -> Recordings:
     fixed = np.random.default_rng(task.draw)
     order = np.stack([fixed.permutation(task.groups) for _ in range(task.orders)])  # group -> its place in the sequence
     longest = (task.period * (task.groups - 1) + (task.spikes - 1) * max(task.intervals)) * (1 + task.warp)
-    spare = task.duration - longest - 6 * task.jitter
+    longest += 6 * task.jitter
+    spare = task.duration - longest
     if spare < 0:
         raise UserError(f"timing: a sample lasts up to {longest:.3f} s; make the duration longer than that")
     label = rng.permutation(np.arange(samples) % task.classes())

@@ -294,8 +294,8 @@ def gradients(config: Gradients, seed: int, progress: Progress, checkpoint: Path
     """Spikes and gradients of the compiled layer against the reference, snnTorch and finite differences."""
     rng, n, double = np.random.default_rng([seed, 4]), config.hidden, torch.float64
     x = torch.from_numpy((rng.random((config.steps, config.batch, config.inputs)) < 0.15).astype(float))
-    w = torch.from_numpy(rng.normal(0, 2.5, (config.inputs, n))).requires_grad_()
-    v = torch.from_numpy(rng.normal(0, 0.8, (n, n))).requires_grad_()
+    w = torch.from_numpy(rng.normal(0, 1.5, (config.inputs, n))).requires_grad_()
+    v = torch.from_numpy(rng.normal(0, 0.6, (n, n))).requires_grad_()
     error = torch.from_numpy(rng.standard_normal((config.steps, config.batch, n)))
     mem, syn = (networks.draw(tau, n, "heterogeneous", rng) for tau in (20e-3, 10e-3))
     metrics = dict.fromkeys(("weights_off", "constants_off", "spikes_differ", "snntorch_differ", "snntorch_off"), 0.0)
@@ -380,7 +380,7 @@ EXPERIMENTS = {
     "gradients": Experiment(gradients, Gradients(), Gradients(hidden=60, steps=400), (0,), TEN),
     "timing": _comparison(Timing(), SETTINGS | SHARED, {}, warps=WARPS, plain=True),
     "scales": _comparison(Timing(), {"het_het": SETTINGS["het_het"]} | MIXED, {}, (0,), warps=WARPS),
-    "rates": _comparison(Rates(), SETTINGS, {"epochs": 8}, (0,)),
+    "rates": _comparison(Rates(), SETTINGS, {"epochs": 6, "train": 1000}, (0,)),
     "controls": _comparison(Timing(), CONTROLS, {}, (0,)),
     "speech": _spoken(official=False),
     "speech_official": _spoken(official=True),
