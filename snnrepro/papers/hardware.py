@@ -16,6 +16,7 @@ from torch import Tensor
 
 from snnrepro import costs, surrogate
 from snnrepro.data import mnist, mnist_5k
+from snnrepro.data.encoders import events_to_dense
 from snnrepro.data.yinyang import SAMPLES, yin_yang
 from snnrepro.errors import UserError
 from snnrepro.experiment import Experiment, Progress, Result
@@ -23,7 +24,7 @@ from snnrepro.files import read_npz, write_npz
 from snnrepro.first_spike import ttfs
 from snnrepro.first_spike.exact import Neuron
 from snnrepro.first_spike.ttfs import Bumped, Initial, Repair
-from snnrepro.hardware import presets
+from snnrepro.hardware import loihi, loihi_training, presets
 from snnrepro.hardware.networks import Stepped, Timed
 from snnrepro.hardware.parts import (
     QUANTITIES,
@@ -431,7 +432,7 @@ def shift_invariant_loss(t: Tensor, label: Tensor, delta: float) -> Tensor:
     true = t.gather(1, label[:, None])
     spiked = torch.isfinite(t).all(1)
     late = torch.where(spiked[:, None], t - true, 0.0)
-    wanted = delta * (1 - torch.nn.functional.one_hot(label, t.shape[1]))
+    wanted = delta * (1 - torch.nn.functional.one_hot(label, t.shape[1]).to(t))
     return torch.where(spiked, 0.5 * ((late - wanted) ** 2).sum(1), 100.0).mean()  # Eq. (6)
 
 
@@ -648,7 +649,6 @@ def digits(config: Digits, seed: int, progress: Progress, checkpoint: Path | Non
     generator = torch.Generator().manual_seed(seed)
     net = Timed(ttfs.initial_network(config.sizes, draws, (None, None), generator, torch.float32), Neuron())
     chip = _digits_on_bss2().fabricate(seed)
-    model = InTheLoop(net, chip, seed, 0.2)
     optimiser, state = torch.optim.Adam(net.weights.weights, lr=config.rate), Bumped()
     curve, first, start = [], math.nan, 0
     if checkpoint is not None and checkpoint.exists():
@@ -657,6 +657,9 @@ def digits(config: Digits, seed: int, progress: Progress, checkpoint: Path | Non
         for group in optimiser.param_groups:
             group["lr"] = config.rate * config.shrink ** (epoch // config.shrink_after)
         random = np.random.default_rng([seed, 1, epoch])
+        model = InTheLoop(
+            net, chip, int(random.integers(2**31)), 0.2
+        )  # trials of an epoch do not depend on those before
         order = torch.from_numpy(random.permutation(len(t)))
         for rows in order.split(config.batch)[: config.batches]:
             noise = torch.from_numpy(config.noise * random.standard_normal((len(rows), config.sizes[0]))).float()
@@ -717,6 +720,90 @@ def _restore(arrays: dict[str, np.ndarray], net: Timed, optimiser) -> tuple[Bump
     return state, arrays["curve"].tolist(), float(arrays["first"]), len(arrays["curve"])
 
 
+# Loihi ----------------------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Loihi:
+    """A network trained for Loihi, and one quantised after training.
+
+    Attributes:
+        samples: of the training set.
+        steps: length of a sample.
+        late: step of the latest input spike; an input of value x spikes at step `late` x.
+        hidden: neurons.
+        epochs: of each training.
+        rate: learning rate of Adam.
+        slower: its factor after an epoch.
+        bits: of a weight; each is trained for, and compared with the network that was trained with real numbers.
+    """
+
+    samples: int = SAMPLES["train"][0]
+    steps: int = 40
+    late: int = 30
+    hidden: int = 100
+    epochs: int = 20
+    rate: float = 1e-2
+    slower: float = 0.9
+    bits: tuple[int, ...] = (8, 4, 3)
+
+
+def _loihi_samples(part: tuple[int, int], config: Loihi) -> tuple[Tensor, Tensor]:
+    """Spikes (steps, samples, 5), the fifth input at once, and the classes."""
+    values, label = yin_yang(*part)
+    times = np.concatenate([np.rint(config.late * values), np.zeros((len(values), 1))], 1).astype(int)
+    return torch.from_numpy(events_to_dense(times, config.steps)).double(), torch.from_numpy(label)
+
+
+def loihi_network(config: Loihi, seed: int, progress: Progress, checkpoint: Path | None) -> Result:
+    """Train with real numbers and with the chip's integers; deploy both on the integer emulator."""
+    x, label = _loihi_samples((config.samples, SAMPLES["train"][1]), config)
+    x_test, label_test = _loihi_samples(SAMPLES["test"], config)
+    settings = loihi_training.Training(
+        (5, config.hidden, 3), bits=0, epochs=config.epochs, rate=config.rate, slower=config.slower
+    )
+    total, losses = config.epochs * (1 + len(config.bits)), []
+
+    def trained(bits: int, turn: int) -> list[loihi_training.Cells]:
+        def told(done: int, of: int, loss: float) -> None:
+            losses.append(loss)
+            progress(turn * of + done, total, loss=loss)
+
+        generator = torch.Generator().manual_seed(seed)
+        return loihi_training.train_quantised(x, label, settings._replace(bits=bits), generator, progress=told)
+
+    real = trained(0, 0)
+    if not config.bits:
+        return Result({}, {}, {"loss": losses[0]})
+    untrained = loihi_training.initial_network(settings, torch.Generator().manual_seed(seed))
+    metrics = {
+        "real": loihi_training.accuracy(x_test, label_test, real, settings),
+        "untrained": loihi_training.accuracy(x_test, label_test, untrained, settings),
+    }
+    arrays = {}
+    for turn, bits in enumerate(config.bits, 1):
+        aware, p = trained(bits, turn), settings._replace(bits=bits)
+        chip = loihi_training.deploy(aware, bits)
+        deployed = loihi_training.chip_accuracy(x_test, label_test, chip)
+        after = loihi_training.chip_accuracy(x_test, label_test, loihi_training.deploy(real, bits))
+        wrong = loihi_training.differences(x_test, aware, p)
+        metrics |= {
+            f"aware_{bits}": deployed,
+            f"after_{bits}": after,
+            f"aware_less_after_{bits}": deployed - after,
+            f"aware_less_real_{bits}": deployed - metrics["real"],
+            f"different_{bits}": float(sum(wrong.values())),
+            f"accuracy_difference_{bits}": abs(deployed - loihi_training.accuracy(x_test, label_test, aware, p)),
+        }
+        if turn == 1:
+            sample = x_test[:, :1].numpy().astype(np.uint8)
+            for k, trace in enumerate(loihi.run_network(sample, chip)):
+                arrays |= {f"spikes_{k}": trace.s[:, 0], f"voltage_{k}": trace.v[:, 0]}
+            spikes = loihi.run(x_test.numpy().astype(np.uint8), chip[0], states=False).s
+            metrics["hidden_spikes"] = float(spikes.sum() / len(label_test))
+    return Result(metrics, arrays, {"loss": losses[0]})
+
+
 # Identities -----------------------------------------------------------------------------------------------------------------
 
 
@@ -761,6 +848,7 @@ def _off(ours: list[Tensor], theirs: list[Tensor]) -> float:
     """Largest difference, relative to the largest entry; equal where both are infinite."""
     worst = 0.0
     for a, b in zip(ours, theirs, strict=True):
+        a, b = a.detach(), b.detach()
         size = b[torch.isfinite(b)].abs().max()
         worst = max(worst, float(torch.where(a == b, 0.0, (a - b).abs()).max() / size))
     return worst
@@ -866,5 +954,13 @@ EXPERIMENTS = {
         (0,),
         FIVE,
         replay=lambda config: replace(config, batches=1),
+    ),
+    "loihi": Experiment(
+        loihi_network,
+        Loihi(samples=3000, steps=25, late=18, hidden=60, epochs=5, rate=2e-2, slower=0.8, bits=(8, 4)),
+        Loihi(),
+        (0,),
+        FIVE,
+        replay=lambda config: replace(config, epochs=1, bits=()),
     ),
 }
