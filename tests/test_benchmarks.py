@@ -13,7 +13,7 @@ import pytest
 
 sys.path.append(str(Path(__file__).resolve().parents[1]))  # benchmarks is no part of the installed package
 
-from benchmarks import first_spike, force, install, report, run, worker
+from benchmarks import first_spike, force, install, loihi, report, run, worker
 from benchmarks.cases import CASES
 from benchmarks.tasks import Task, make
 from snnrepro.errors import UserError
@@ -525,3 +525,82 @@ def test_force_what_is_committed_is_complete():
     assert f"<!-- data {report.digest(force.arrays(results))} -->" in force.FIGURE.read_text()
     assert "not measured" not in "".join(force.targets_text(results)) or results["missing"]
     assert len(force.alternative(results)) > 100 and force.caption(results)
+
+
+# Loihi ----------------------------------------------------------------------------------------------------------------------
+
+
+def made_up_loihi(ours, lava, check):
+    tasks = [
+        {
+            "task": name,
+            "sizes": [3, 4],
+            "recurrent": name == "recurrent",
+            "steps": 9,
+            "ours": ours,
+            "lava": lava,
+            "check": check,
+        }
+        for name in loihi.TASKS
+    ]
+    return {
+        "tasks": tasks,
+        "set": {"samples": 7, "steps": 5, "sizes": [3, 4], "seconds": 0.25, "spikes": 3},
+        "missing": {} if lava else {"lava-nc": "no <lava>"},
+        "machine": {"cpu": "A & B"},
+        "others_percent": 0.0,
+        "versions": {"numpy": "2"},
+        "lava_versions": {"lava-nc": "0"} if lava else {},
+        "date": "2026-01-01",
+    }
+
+
+def test_loihi_the_networks_spike_as_networks_do():
+    for name, task in loihi.TASKS.items():
+        x, layers = loihi.problem(task._replace(steps=200), 2)
+        for trace in loihi.loihi.run_network(x, layers, states=False):
+            assert 0.02 < trace.s.mean() < 0.4, name
+
+
+def test_loihi_a_difference_is_seen():
+    ours = {"u": np.zeros((4, 2), int), "v": np.ones((4, 2), int), "s": np.ones((4, 2), int)}
+    theirs = ours | {"v": ours["v"] + np.array([[1, 0]] * 4)}
+    assert loihi.compared(ours, ours) == {"spikes": 8, "u": 0, "v": 0, "s": 0}
+    found = loihi.compared(ours, theirs)
+    assert found["v"] == 4
+    assert loihi.check_text(found) == "✗ 4 differ"
+    assert loihi.check_text(loihi.compared(ours, ours)) == "✓ same u, v and 8 spikes"
+
+
+def test_loihi_ratios_and_targets():
+    check = {"spikes": 5, "u": 0, "v": 0, "s": 0}
+    fast, slow = (made_up_loihi([0.1, 0.2, 0.9], [t], check) for t in (2.2, 1.8))
+    assert loihi.lines(fast)[0].endswith("recurrent 11.0×, classifier 11.0×: reached")
+    assert loihi.lines(slow)[0].endswith("9.0×: not reached")
+    assert loihi.lines(fast)[1] == "7 samples of 5 steps through 3-4: 250 ms on one core"
+    html = loihi.table_html(fast)
+    assert ">11.0×<" in html and "A &amp; B" in html and "recurrent, 3-4, 9 steps" in html
+    without = made_up_loihi([0.1], [], None)
+    assert "not measured" in loihi.lines(without)[0]
+    assert "no &lt;lava&gt;" in loihi.table_html(without)
+
+
+def test_loihi_without_the_other_python(tmp_path, capsys):
+    assert loihi.main(["--python", str(tmp_path / "none"), "--quick"]) == 2
+    assert capsys.readouterr().err.splitlines()[-1].startswith("benchmark: cannot start")
+    task = {"one layer": loihi.Task((5, 4), False, 6)}
+    found = loihi.measure(sys.executable, 1, task, 3)  # a Python without lava-nc
+    assert found["missing"]["lava-nc"].startswith("RuntimeError: ModuleNotFoundError: No module named 'lava")
+    assert len(found["tasks"][0]["ours"]) == 0 or found["tasks"][0]["lava"] == []
+    assert found["set"]["seconds"] > 0
+
+
+def test_loihi_what_is_committed_is_complete():
+    results = loihi.load()
+    assert [entry["task"] for entry in results["tasks"]] == list(loihi.TASKS)
+    for entry, task in zip(results["tasks"], loihi.TASKS.values(), strict=True):
+        assert (tuple(entry["sizes"]), entry["steps"]) == (task.sizes, task.steps)
+        assert entry["check"]["spikes"] > 1000
+        assert entry["check"]["u"] == entry["check"]["v"] == entry["check"]["s"] == 0
+        assert loihi.ratio(entry) > loihi.TARGET
+    assert results["set"]["samples"] == 1000

@@ -1,7 +1,7 @@
 """Parts of the benchmark page: `{benchmark} PART`, made while building from what `make bench` wrote.
 
-PART is `about`, `targets`, `faster`, `task NAME`, `figure`, `first-spikes`, `force`, `force-figure`, `libraries`, `skipped` or
-`numbers`. The results are copied to `benchmark.json` at the root of the site.
+PART is `about`, `targets`, `faster`, `task NAME`, `figure`, `first-spikes`, `force`, `force-figure`, `loihi`, `libraries`,
+`skipped` or `numbers`. The results are copied to `benchmark.json` at the root of the site.
 """
 
 import os
@@ -16,7 +16,7 @@ from sphinx.util.docutils import SphinxDirective
 
 sys.path.append(str(Path(__file__).resolve().parents[2]))  # benchmarks is no part of the installed package
 
-from benchmarks import first_spike, force, report
+from benchmarks import first_spike, force, loihi, report
 
 RESULTS, FIGURE = report.RESULTS / "benchmark.json", report.RESULTS / "sweeps.svg"
 PARTS = {
@@ -48,6 +48,11 @@ class Benchmark(SphinxDirective):
                 return [nodes.paragraph("", "Not measured yet: run make bench.")]
             self.env.note_dependency(str(first_spike.RESULTS))
             return [raw(first_spike.table_html(first_spike.load()))]
+        if part == "loihi":
+            if not loihi.RESULTS.exists():
+                return [nodes.paragraph("", "Not measured yet: see benchmarks/loihi.py.")]
+            self.env.note_dependency(str(loihi.RESULTS))
+            return [raw(loihi.table_html(loihi.load()))]
         if part in ("force", "force-figure"):
             if not force.RESULTS.exists() or not force.FIGURE.exists():
                 return [nodes.paragraph("", "Not measured yet: run make bench.")]
@@ -64,7 +69,7 @@ class Benchmark(SphinxDirective):
         if part not in PARTS or names:
             raise self.error(
                 f"benchmark: no part {' '.join(self.arguments)!r}; there are {', '.join(PARTS)}, figure, first-spikes, "
-                "force, force-figure, task"
+                "force, force-figure, loihi, task"
             )
         return [raw(PARTS[part](results))]
 
