@@ -1,6 +1,6 @@
 """Loihi's current-based LIF neurons, bit for bit: a chip without analog parts, in integers only.
 
-One step of a neuron, with M = 2^23 and tz(x, k) = sign(x) (|x| >> k), the shift towards zero:
+One step of a neuron, with M = 2^23 and tz(x, k) = sign(x) (|x| >> k), the shift towards zero::
 
     u <- tz(u (4096 - (du + 1)), 12) + (a << 6)          u - 2M where u > M, u + 2M where u <= -M
     v <- clip(tz(v (4096 - dv), 12) + u + bias_mant 2^bias_exp, -M + 1, M - 1)
@@ -47,7 +47,8 @@ class Neurons(NamedTuple):
         du: decay of the current, 0 .. 4095; it loses (du + 1) / 4096 a step.
         dv: decay of the voltage, 0 .. 4095; it loses dv / 4096 a step.
         vth: threshold, 0 .. 131071; a neuron spikes above 64 vth.
-        bias_mant, bias_exp: -4096 .. 4095 and 0 .. 7; bias_mant 2^bias_exp enters the voltage in each step.
+        bias_mant: -4096 .. 4095; bias_mant 2^bias_exp enters the voltage in each step.
+        bias_exp: 0 .. 7.
         reset_interval: current and voltage are cleared before the update of step t = 1, 2, ... where t mod reset_interval is
             reset_offset mod reset_interval. None: never.
         reset_offset: see there.

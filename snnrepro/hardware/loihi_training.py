@@ -67,12 +67,15 @@ class Training(NamedTuple):
         sizes: inputs, hidden layers, classes.
         bits: of a weight, 1 .. 8; 0: real numbers throughout, the same network without any rounding.
         threshold: of the hidden layers, in units of the weights.
-        current_decay, voltage_decay: at the start.
+        current_decay: of all neurons at the start.
+        voltage_decay: of all neurons at the start.
         learn_decays: whether they learn.
         scale: standard deviation of the first weights times the root of the fan-in.
         shift: their mean times the fan-in.
         surrogate: of a spike, as a function of (voltage - threshold) in units of the weights.
-        epochs, batch, rate: of Adam.
+        epochs: how often all samples are shown.
+        batch: samples of an update.
+        rate: of Adam.
         slower: factor of the rate after each epoch.
     """
 
