@@ -213,6 +213,15 @@ def test_optional_fields_may_be_missing(tmp_path):
     assert run_golden(copied(FOLDERS[1], least, tmp_path)) == []
 
 
+def test_recurrent_weights_of_both_signs_are_mixed_where_the_input_is_not(tmp_path):
+    entry = entry_of(FOLDERS[1], "recurrent") | {"sign_mode": "EXCITATORY"}
+    _, layer = loihi.golden_layer(copied(FOLDERS[1], entry, tmp_path), entry)
+    assert layer.synapses.sign == "excitatory"
+    assert loihi.effective_weights(layer.recurrent).min() < 0
+    _, layer = loihi.golden_layer(tmp_path, entry | {"rec_sign_mode": "EXCITATORY"})
+    assert layer.recurrent.sign == "excitatory"
+
+
 def test_activation_of_a_loop_may_be_that_of_the_input_alone(tmp_path):
     entry = entry_of(FOLDERS[1], "recurrent")
     folder = copied(FOLDERS[1], entry, tmp_path)
@@ -398,6 +407,10 @@ W = np.array([[1, 2, 3], [4, 5, 6]])
         (lambda: run(2 * X, Layer(Synapses(W), Neurons(0, 0, 1))), "other numbers than 0 and 1"),
         (lambda: run(X * np.nan, Layer(Synapses(W), Neurons(0, 0, 1))), "other numbers than 0 and 1"),
         (lambda: run(X * np.inf, Layer(Synapses(W, graded=True), Neurons(0, 0, 1))), "payload holds NaN or infinite"),
+        (
+            lambda: run(X * 2**24, Layer(Synapses(W, graded=True, exponent=7), Neurons(0, 0, 1))),
+            "might reach 17179869184",
+        ),
         (lambda: run(X * 2**40, Layer(Synapses(W, graded=True), Neurons(0, 0, 1))), "payload is"),
         (lambda: run(X, Layer(Synapses("w"), Neurons(0, 0, 1))), "weights holds 'w'"),
     ],

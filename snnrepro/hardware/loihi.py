@@ -38,6 +38,8 @@ RANGES = {
     "payload": (-(2**31), 2**31 - 1),
 }
 """Smallest and largest value that the registers hold; delays and payloads are those of Loihi 2."""
+LARGEST = 2**32
+"""Activations stay below this, so that a current that adds up over 4096 steps, times a decay, fits into 64 bits."""
 
 
 class Neurons(NamedTuple):
@@ -226,7 +228,8 @@ def run(x: np.ndarray, layer: Layer, *, states: bool = True) -> Trace:
         states: False: only the spikes are kept.
 
     Raises:
-        UserError: shapes that do not fit, numbers that are not whole or out of range, or input other than 0 and 1 that is not graded.
+        UserError: shapes that do not fit, numbers that are not whole or out of range, input other than 0 and 1 that is not graded, or
+            payloads too large for 64 bits.
     """
     spikes = _input(x, layer.synapses.graded)
     single = spikes.ndim == 2
@@ -237,6 +240,7 @@ def run(x: np.ndarray, layer: Layer, *, states: bool = True) -> Trace:
     back = _Wired(kernel.NONE, 0, kernel.NONE, 0)
     if layer.recurrent is not None:
         back = _wired(layer.recurrent, (n, n), "recurrent weights")
+    _exact(into, back, int(np.abs(spikes).max()) if layer.synapses.graded else 1)
     interval, offset = _reset(p)
     record = (steps, batch, n) if states else (0, 0, 0)
     seen = [np.empty(record, np.int64) for _ in range(3)]
@@ -286,6 +290,15 @@ def _input(x: np.ndarray, graded: bool) -> np.ndarray:
     return np.ascontiguousarray(spikes.astype(np.uint8))
 
 
+def _exact(into: _Wired, back: _Wired, payload: int) -> None:
+    """Raise where products of 64 bits might not hold a state: far beyond the 24 bits of the chip, but large payloads could reach it."""
+    totals = [int(np.abs(wired.w).sum(0).max(initial=0)) << max(wired.exponent, 0) for wired in (into, back)]
+    if totals[0] * payload + totals[1] >= LARGEST:
+        raise UserError(
+            f"loihi: activations might reach {totals[0] * payload + totals[1]}; keep them below {LARGEST} by smaller payloads or exponents"
+        )
+
+
 def _reset(p: Neurons) -> tuple[int, int]:
     """Interval and offset of the periodic reset as the kernel takes them."""
     if p.reset_interval is None:
@@ -315,8 +328,8 @@ def run_golden(folder: str | Path) -> list[Mismatch]:
     A set needs `name`, `du`, `dv` and `vth`. What may be missing, and stands for what then: `bias_mant`, `bias_exp` and `weight_exp` 0,
     `num_weight_bits` 8, `sign_mode` MIXED (null: as the signs of the weights are), `reset_interval` none, `reset_offset` 0; `graded`:
     whether the input holds other numbers than 0 and 1 (false: such a number is one spike); `recurrent` and `delay`: whether the file is
-    there; `rec_weight_exp`, `rec_num_weight_bits`, `rec_sign_mode`: like those of the input. Other fields, and `<name>_weights_eff.csv`,
-    are ignored.
+    there; `rec_weight_exp`, `rec_num_weight_bits`, `rec_sign_mode`: like those of the input (a sign mode that does not fit the weights: as their
+    signs are). Other fields, and `<name>_weights_eff.csv`, are ignored.
 
     In a recurrent set, a may be the whole activation or, since Lava keeps one object for each bundle of synapses, only that of the input:
     the reading that leaves fewer differences counts for the whole set. Columns a may be missing; u, v and s may not.
@@ -371,7 +384,10 @@ def _bundle(folder: Path, name: str, entry: dict[str, Any], prefix: str, delayed
         entry.get(prefix + field, entry.get(field, default))
         for field, default in (("weight_exp", 0), ("num_weight_bits", 8), ("sign_mode", "MIXED"))
     )
-    return Synapses(weights, exponent, bits, None if sign is None else str(sign).rpartition(".")[2].lower(), delays)
+    sign = None if sign is None else str(sign).rpartition(".")[2].lower()
+    if prefix and f"{prefix}sign_mode" not in entry and sign not in (None, "mixed", _sign(weights)):
+        sign = None  # the mode of the input does not fit these weights
+    return Synapses(weights, exponent, bits, sign, delays)
 
 
 def _there(path: Path, said: bool | None) -> bool:
