@@ -328,8 +328,8 @@ def run_golden(folder: str | Path) -> list[Mismatch]:
     A set needs `name`, `du`, `dv` and `vth`. What may be missing, and stands for what then: `bias_mant`, `bias_exp` and `weight_exp` 0,
     `num_weight_bits` 8, `sign_mode` MIXED (null: as the signs of the weights are), `reset_interval` none, `reset_offset` 0; `graded`:
     whether the input holds other numbers than 0 and 1 (false: such a number is one spike); `recurrent` and `delay`: whether the file is
-    there; `rec_weight_exp`, `rec_num_weight_bits`, `rec_sign_mode`: like those of the input (a sign mode that does not fit the weights: as their
-    signs are). Other fields, and `<name>_weights_eff.csv`, are ignored.
+    there; `rec_weight_exp`, `rec_num_weight_bits`, `rec_sign_mode`: like those of the input (a sign mode that does not fit the weights:
+    as their signs are). Other fields, and `<name>_weights_eff.csv`, are ignored.
 
     In a recurrent set, a may be the whole activation or, since Lava keeps one object for each bundle of synapses, only that of the input:
     the reading that leaves fewer differences counts for the whole set. Columns a may be missing; u, v and s may not.
