@@ -13,7 +13,7 @@ import pytest
 
 sys.path.append(str(Path(__file__).resolve().parents[1]))  # benchmarks is no part of the installed package
 
-from benchmarks import first_spike, force, install, loihi, report, run, worker
+from benchmarks import eprop, first_spike, force, install, loihi, report, run, worker
 from benchmarks.cases import CASES
 from benchmarks.tasks import Task, make
 from snnrepro.errors import UserError
@@ -604,3 +604,43 @@ def test_loihi_what_is_committed_is_complete():
         assert entry["check"]["u"] == entry["check"]["v"] == entry["check"]["s"] == 0
         assert loihi.ratio(entry) > loihi.TARGET
     assert results["set"]["samples"] == 1000
+
+
+# e-prop ---------------------------------------------------------------------------------------------------------------------
+
+
+def test_eprop_all_compute_the_same_gradients():
+    p = eprop.problem(eprop.QUICK)
+    found = {case: eprop.gradient(case, p) for case in eprop.CASES}
+    assert found["forward"] is None
+    for case, (_, ours) in eprop.TARGETS.items():
+        assert eprop.apart(found[case], found[ours]) < 1e-4
+    assert eprop.apart(found["eprop"], found["bptt"]) > 0.1  # other feedback, fewer paths
+    assert np.abs(found["eprop"].recurrent).max() > 0
+
+
+def test_eprop_memory_does_not_grow():
+    p = eprop.problem(eprop.QUICK)
+    eprop.peak(p, eprop.QUICK, 1)
+    once, thrice = (eprop.peak(p, eprop.QUICK, n) for n in (1, 3))
+    assert thrice < 1.2 * once
+
+
+def test_eprop_table_and_targets():
+    times = {
+        "forward": [1.0] * 3,
+        "eprop": [2.0, 2.0, 4.0],
+        "bptt": [3.0] * 3,
+        "online": [120.0, 80.0, 400.0],
+        "autograd": [6.0] * 3,
+    }
+    results = {
+        "setting": eprop.QUICK._replace(task=eprop.QUICK.task._asdict())._asdict(),
+        **{"steps": 60, "checks": {"online": 1e-7, "autograd": 2e-7}, "times": times, "memory": [2**20, 2**20]},
+        **{"machine": {"cpu": "a CPU"}, "others_percent": 0.0, "versions": {"numpy": "2"}, "date": "2020-01-01"},
+    }
+    assert eprop.ratio(results, "online") == 60 and eprop.ratio(results, "autograd") == 2
+    online, autograd = (line for line in eprop.lines(results) if line.startswith("target"))
+    assert "60×: reached" in online and "2.0×: not reached" in autograd
+    html = eprop.table_html(results)
+    assert "otherwise idle" in html and "4 trials of 60 steps, 20 neurons" in html and "1.00 MiB for two" in html

@@ -1,6 +1,7 @@
 """e-prop: golden losses, the adjoint form against automatic differentiation and against online traces, refusals."""
 
 import re
+import tracemalloc
 
 import numpy as np
 import pytest
@@ -10,6 +11,7 @@ from hypothesis import strategies as st
 
 from snnrepro.eprop import networks, optimisers, reference, signals, tasks
 from snnrepro.eprop.networks import BPTT, EPROP, Neurons, Rule, Weights
+from snnrepro.eprop.online import stream
 from snnrepro.errors import UserError
 from snnrepro.kernels.parallel import use_threads
 
@@ -125,6 +127,37 @@ def network(n=20, m=8, k=2, steps=80, batch=3, dtype=float, seed=0):
     weights = Weights(*(random.standard_normal(s).astype(dtype) * 0.6 for s in ((m, n), (n, n), (n, k))))
     x = (random.random((steps, batch, m)) < 0.3).astype(np.uint8)
     return neurons, weights, x, random.standard_normal((steps, batch, k))
+
+
+@settings(deadline=None, max_examples=40)
+@given(case=cases())
+def test_gradients_while_the_network_runs_are_those_of_the_adjoint_form(case):
+    neurons, weights, x, error, feedback, _ = case
+    activity = networks.run(neurons, weights, x)
+    expected = networks.gradients(neurons, weights, activity, error, EPROP, feedback)
+    found, count = stream(neurons, weights, iter(x), lambda t, y: error[t], feedback)
+    assert np.array_equal(count, activity.z.sum(0))
+    assert_close(found, expected)
+    own = networks.gradients(neurons, weights, activity, error)
+    assert_close(stream(neurons, weights, iter(x), lambda t, y: error[t])[0], own)
+
+
+def test_the_readout_is_known_while_the_network_runs():
+    neurons, weights, x, _ = network()
+    activity, seen = networks.run(neurons, weights, x), []
+    stream(neurons, weights, iter(x), lambda t, y: seen.append(y) or np.zeros_like(y))
+    assert np.allclose(np.array(seen), activity.y, atol=1e-13)
+
+
+def test_memory_of_the_online_form_does_not_grow_with_time():
+    neurons, weights, x, error = network()
+    peaks = []
+    for repeats in (2, 8):
+        tracemalloc.start()
+        stream(neurons, weights, (row for _ in range(repeats) for row in x), lambda t, y: error[t % len(x)])
+        peaks.append(tracemalloc.get_traced_memory()[1])
+        tracemalloc.stop()
+    assert peaks[1] < 1.1 * peaks[0]
 
 
 def test_watched_traces_are_those_of_the_definition():

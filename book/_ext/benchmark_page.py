@@ -1,6 +1,6 @@
 """Parts of the benchmark page: `{benchmark} PART`, made while building from what `make bench` wrote.
 
-PART is `about`, `targets`, `faster`, `task NAME`, `figure`, `first-spikes`, `force`, `force-figure`, `loihi`, `libraries`,
+PART is `about`, `targets`, `faster`, `task NAME`, `figure`, `first-spikes`, `force`, `force-figure`, `eprop`, `loihi`, `libraries`,
 `skipped` or `numbers`. The results are copied to `benchmark.json` at the root of the site.
 """
 
@@ -16,7 +16,7 @@ from sphinx.util.docutils import SphinxDirective
 
 sys.path.append(str(Path(__file__).resolve().parents[2]))  # benchmarks is no part of the installed package
 
-from benchmarks import first_spike, force, loihi, report
+from benchmarks import eprop, first_spike, force, loihi, report
 
 RESULTS, FIGURE = report.RESULTS / "benchmark.json", report.RESULTS / "sweeps.svg"
 PARTS = {
@@ -48,6 +48,11 @@ class Benchmark(SphinxDirective):
                 return [nodes.paragraph("", "Not measured yet: run make bench.")]
             self.env.note_dependency(str(first_spike.RESULTS))
             return [raw(first_spike.table_html(first_spike.load()))]
+        if part == "eprop":
+            if not eprop.RESULTS.exists():
+                return [nodes.paragraph("", "Not measured yet: run make bench.")]
+            self.env.note_dependency(str(eprop.RESULTS))
+            return [raw(eprop.table_html(eprop.load()))]
         if part == "loihi":
             if not loihi.RESULTS.exists():
                 return [nodes.paragraph("", "Not measured yet: see benchmarks/loihi.py.")]
@@ -69,7 +74,7 @@ class Benchmark(SphinxDirective):
         if part not in PARTS or names:
             raise self.error(
                 f"benchmark: no part {' '.join(self.arguments)!r}; there are {', '.join(PARTS)}, figure, first-spikes, "
-                "force, force-figure, loihi, task"
+                "force, force-figure, eprop, loihi, task"
             )
         return [raw(PARTS[part](results))]
 
