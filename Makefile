@@ -91,6 +91,7 @@ bench: fresh
 	$(call step,benchmarks,$(PY) -W ignore -m benchmarks $(BENCH))
 	$(call step,benchmark of first spikes,$(PY) -W ignore -m benchmarks.first_spike $(BENCH))
 	$(call step,benchmark of FORCE,$(PY) -W ignore -m benchmarks.force $(BENCH))
+	$(call step,benchmark of e-prop,$(PY) -W ignore -m benchmarks.eprop $(BENCH))
 
 mutants: fresh
 	$(call step,mutants,$(PY) tests/mutants/run.py --jobs 2)
