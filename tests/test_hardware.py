@@ -637,6 +637,19 @@ def test_the_readout_is_read_by_the_converter():
     assert len(seen.unique()) <= 16
 
 
+def test_recorded_potentials_are_read_by_the_converter_too():
+    net, x = stepped()
+    noisy = (IDEAL | Readout(4, -1.0, 1.0, 0.5)).fabricate(0).deploy(net)
+    plain = IDEAL.fabricate(0).deploy(net).run(x, 3, states=True)
+    with_states, without = noisy.run(x, 3, states=True), noisy.run(x, 3)
+    assert torch.equal(with_states.output, without.output)
+    assert torch.equal(with_states.layers[0], plain.layers[0])  # reading changes nothing on the chip
+    read = (IDEAL | Readout(4, -1.0, 1.0)).fabricate(0).deploy(net).run(x, 3, states=True).potentials[0]
+    assert torch.equal(read, Readout(4, -1.0, 1.0).read(plain.potentials[0], np.random.default_rng(0)))
+    off = (with_states.potentials[0] - plain.potentials[0])[plain.potentials[0].abs() < 0.5] * 7.5
+    assert off.std().item() == pytest.approx(math.hypot(0.5, 12**-0.5), rel=0.1)
+
+
 # In the loop ----------------------------------------------------------------------------------------------------------------
 
 ROUGH = spread(0.2, *QUANTITIES) | signed_bits(5) | TrialNoise(0.05)

@@ -142,7 +142,7 @@ class Observables(NamedTuple):
         output: readout potentials `(time + 1, batch, classes)` in units of the nominal threshold's, or label times
             `(batch, classes)`.
         layers: spikes `(time, batch, neurons)`, or spike times `(batch, neurons)`, of each spiking layer.
-        potentials: membrane potentials of the hidden layers, where they were asked for.
+        potentials: membrane potentials of the hidden layers as read, in units of the nominal threshold's, where they were asked for.
         lost: spikes that were lost on their way.
     """
 
@@ -356,7 +356,13 @@ def _run_stepped(chip: Chip, net: Stepped, plan: Plan, x, random: np.random.Gene
     last = _realise(chip, layers[-1], plan.circuits[-1], net.last, False, random)
     given, missing = _transported(given, chip.substrate.events, random, 0.0)
     y = surrogate.readout(given, last.w, last.p)
-    return Observables(chip.substrate.readout.read(y, random), spikes, potentials, lost + missing)
+    converter, noise = (
+        chip.substrate.readout,
+        random.spawn(1)[0],
+    )  # so that the output is the same with and without states
+    return Observables(
+        converter.read(y, random), spikes, [converter.read(u, noise) for u in potentials], lost + missing
+    )
 
 
 def _on_grid(t: Tensor, chip: Chip, tau: float, random: np.random.Generator) -> Tensor:
