@@ -193,6 +193,7 @@ def test_shuffling_keeps_counts_and_population_times(seen):
 
 def test_metrics_are_those_of_the_arrays(tiny):
     m, a = tiny.metrics, tiny.arrays
+    assert len({m[f"accuracy_{name}"] for name in dict(TINY.settings)}) > 2
     for name in dict(TINY.settings):
         assert m[f"accuracy_{name}"] == a[f"accuracy_{name}"][1]
         assert m[f"warped_{name}"] == pytest.approx(a[f"accuracy_{name}"][[0, 2]].mean())
@@ -224,11 +225,15 @@ def test_the_edge_counts_time_constants_at_the_limit():
     assert 0 < found.metrics["edge_het_het"] == np.mean(tau > 0.01499) < 1
 
 
-def test_mixing_is_the_gain_at_other_scales():
-    settings = {"het_het": paper.SETTINGS["het_het"]} | paper.MIXED
-    m = paper.compare(replace(TINY, settings=tuple(settings.items()), plain=False), 0, silent, None).metrics
-    assert m["mixing"] == m["warped_het_het_mixed"] - m["warped_het_het"]
-    assert m["warped_gain_het_het_mixed"] == m["warped_het_het_mixed"] - m["warped_hom_std_mixed"]
+def test_mixing_is_the_gain_at_other_scales(monkeypatch):
+    right = {"het_het": [0.2, 0.9, 0.4], "hom_std_mixed": [0.3, 0.5, 0.4], "het_het_mixed": [0.6, 0.8, 0.5]}
+    tau = np.full((2, 4), 0.02)
+    made = {name: paper.Outcome(np.array(a), 1.0, np.ones(2), tau, tau) for name, a in right.items()}
+    monkeypatch.setattr(paper, "_outcomes", lambda *args: made)
+    m = paper.compare(replace(TINY, plain=False), 0, silent, None).metrics
+    assert m["mixing"] == pytest.approx(0.55 - 0.3)
+    assert m["warped_gain_het_het_mixed"] == pytest.approx(0.55 - 0.35)
+    assert m["accuracy_gain_het_het_mixed"] == pytest.approx(0.8 - 0.5)
     assert "range" not in m
 
 

@@ -380,7 +380,7 @@ EXPERIMENTS = {
     "gradients": Experiment(gradients, Gradients(), Gradients(hidden=60, steps=400), (0,), TEN),
     "timing": _comparison(Timing(), SETTINGS | SHARED, {}, warps=WARPS, plain=True),
     "scales": _comparison(Timing(), {"het_het": SETTINGS["het_het"]} | MIXED, {}, (0,), warps=WARPS),
-    "rates": _comparison(Rates(), SETTINGS, {"epochs": 6, "train": 1000}, (0,)),
+    "rates": _comparison(Rates(), SETTINGS, {"epochs": 8}, (0,)),
     "controls": _comparison(Timing(), CONTROLS, {}, (0,)),
     "speech": _spoken(official=False),
     "speech_official": _spoken(official=True),
