@@ -69,6 +69,29 @@ def test_snntorch_reads_the_same_spikes(tau_syn, recurrent, gain, tmp_path):
     assert torch.equal(theirs, expected)
 
 
+@pytest.mark.parametrize("synaptic", [False, True])
+def test_what_snntorch_writes_has_the_same_spikes_here(synaptic):
+    import snntorch
+    from snntorch.export_nir import export_to_nir
+    from snntorch.import_nir import import_from_nir
+
+    torch.manual_seed(0)
+    options = {
+        "beta": torch.full((8,), 0.9),
+        "threshold": torch.full((8,), 0.4),
+        "reset_mechanism": "zero",
+        "init_hidden": True,
+    }
+    kind = snntorch.Synaptic if synaptic else snntorch.Leaky
+    cell = kind(**options, **({"alpha": torch.full((8,), 0.7)} if synaptic else {}))
+    with contextlib.redirect_stdout(io.StringIO()):
+        graph = export_to_nir(torch.nn.Sequential(torch.nn.Linear(6, 8, bias=False), cell), torch.zeros(6))
+        theirs = walk(import_from_nir(graph), spikes_in())
+    (trace,) = ours.run(spikes_in(), ours.from_graph(graph))
+    assert trace.spikes.sum() > 100
+    assert torch.equal(theirs, trace.spikes)
+
+
 @pytest.mark.parametrize("recurrent", [False, True], ids=["forward", "recurrent"])
 @pytest.mark.parametrize("tau_syn", [None, 5e-3], ids=["lif", "current-based"])
 def test_norse_reads_the_same_spikes(tau_syn, recurrent, tmp_path, monkeypatch):
