@@ -271,6 +271,10 @@ def test_the_product_without_noise_is_exact():
     random = np.random.default_rng(0)
     x, w = random.integers(0, 32, (6, 300)), random.integers(-63, 64, (300, 5))
     x[0], w[:, 0] = 31, 63  # saturates
+    x[1], w[:, 1] = (
+        np.r_[np.full(128, 31), np.full(172, 1)],
+        np.r_[np.full(128, 63), np.full(172, -63)],
+    )  # one block does
     mode = replace(preset("bss2_hagen"), noise=0.0, gain=2.0**-9)
     found = mode.multiply(torch.from_numpy(x).double(), torch.from_numpy(w).double(), 0)
     assert np.array_equal(found.numpy(), hagen_by_hand(x, w, Fraction(1, 512)))

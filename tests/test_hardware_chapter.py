@@ -25,7 +25,7 @@ TINY_TIMES = paper.Times((20, 8, 3), epochs=2, tail=1, rate=0.02, initial=((1.0,
 @pytest.fixture
 def few(monkeypatch):
     """Few samples, so that a training run takes no time."""
-    samples, points = paper._samples, paper._points
+    samples, points = paper.spike_samples, paper._points
 
     def cut(steps):
         found = samples(steps)
@@ -35,7 +35,7 @@ def few(monkeypatch):
         t, label = points(recipe)
         return [part[:200] for part in t], [part[:200] for part in label]
 
-    monkeypatch.setattr(paper, "_samples", cut)
+    monkeypatch.setattr(paper, "spike_samples", cut)
     monkeypatch.setattr(paper, "_points", cut_points)
 
 
@@ -202,7 +202,7 @@ def test_four_ways(few, monkeypatch):
 
 def test_operations_are_counted_on_the_weights_of_the_chip():
     recipe = replace(TINY, hidden=6)
-    net, data = paper._network(recipe, 0), paper._samples(30)
+    net, data = paper.stepped_network(recipe, 0), paper.spike_samples(30)
     net.weights.hidden[0].data[1:] = 0.0  # one input is connected, and one output: the others round to 0
     net.weights.output.data[:, 1:] = 1e-6
     chip = (presets.IDEAL | signed_bits(4)).fabricate(0)
@@ -219,7 +219,7 @@ def test_operations_are_counted_on_the_weights_of_the_chip():
 
 
 def test_shuffled_observables_are_those_of_other_samples():
-    net, data = paper._network(TINY, 1), paper._samples(30)
+    net, data = paper.stepped_network(TINY, 1), paper.spike_samples(30)
     model = InTheLoop(net, presets.IDEAL.fabricate(0))
     x = data.x[0][:, :20]
     seen = model.observe(x)
@@ -275,7 +275,7 @@ def test_bits(few, monkeypatch):
 
     def watched(net, model, *rest, **more):
         first = learn(net, model, *rest, **more)
-        seen.append((model.substrate, paper._right(net, model.substrate.fabricate(0), paper._samples(30))))
+        seen.append((model.substrate, paper._right(net, model.substrate.fabricate(0), paper.spike_samples(30))))
         return first
 
     monkeypatch.setattr(paper, "_learn", watched)
@@ -376,7 +376,7 @@ def test_digits_go_on_from_a_checkpoint(tmp_path, monkeypatch):
 
 
 def test_aware_training_keeps_gradients_of_the_grid():
-    net, data = paper._network(TINY, 0), paper._samples(30)
+    net, data = paper.stepped_network(TINY, 0), paper.spike_samples(30)
     model = HardwareAware(net, presets.IDEAL | signed_bits(3) | FixedPattern("threshold", 0.1), "never")
     loss = surrogate.classification_loss(model(data.x[0][:, :50]).output.mean(0), data.label[0][:50])
     assert all(float(g.abs().max()) > 0 for g in torch.autograd.grad(loss, [*net.weights.hidden, net.weights.output]))

@@ -100,12 +100,14 @@ def spike_patterns(points: np.ndarray, steps: int) -> Tensor:
     return x
 
 
-def _samples(steps: int) -> Samples:
+def spike_samples(steps: int) -> Samples:
+    """The published training and test points as spikes."""
     parts = [yin_yang(*SAMPLES[part]) for part in ("train", "test")]
     return Samples(tuple(spike_patterns(x, steps) for x, _ in parts), tuple(torch.from_numpy(y) for _, y in parts))
 
 
-def _network(recipe: Recipe, seed: int) -> Stepped:
+def stepped_network(recipe: Recipe, seed: int) -> Stepped:
+    """The network before training."""
     g = torch.Generator().manual_seed(seed)
     sizes = (5, recipe.hidden, 3)
     first, last = (
@@ -204,7 +206,7 @@ class Ways:
 
 def ways(config: Ways, seed: int, progress: Progress, checkpoint: Path | None) -> Result:
     """Accuracy on every chip each way, on other chips and in the ideal network; the recovery curve; the control."""
-    recipe, data = config.recipe, _samples(config.recipe.steps)
+    recipe, data = config.recipe, spike_samples(config.recipe.steps)
     substrate = presets.preset(config.preset)
     chips = [substrate.fabricate(k) for k in range(config.chips)]
     unseen = [substrate.fabricate(1000 + k) for k in range(config.chips)]
@@ -216,21 +218,21 @@ def ways(config: Ways, seed: int, progress: Progress, checkpoint: Path | None) -
         done += 1
         progress(done, total, **now)
 
-    net = _network(recipe, seed)
+    net = stepped_network(recipe, seed)
     first = _learn(net, HardwareAware(net, presets.IDEAL, "never"), recipe, data, seed)
     if recipe.epochs == 1:
         return Result({}, {}, {"first_loss": first})
     told()
-    aware = _network(recipe, seed)
+    aware = stepped_network(recipe, seed)
     _learn(aware, HardwareAware(aware, substrate, "batch", seed), recipe, data, seed)
     told()
-    lost = _network(recipe, seed)
+    lost = stepped_network(recipe, seed)
     model = InTheLoop(lost, chips[0], seed)
     _learn(lost, model, recipe, data, seed, answer=_shuffled(model, np.random.default_rng([seed, 5])))
     told()
     loops, curves = [], []
     for chip in chips:
-        loop = _network(recipe, seed)
+        loop = stepped_network(recipe, seed)
         _learn(loop, InTheLoop(loop, chip, seed), recipe, data, seed)
         loops.append(loop)
         told(accuracy=_right(loop, chip, data))
@@ -317,15 +319,15 @@ class Bits:
 
 def bits(config: Bits, seed: int, progress: Progress, checkpoint: Path | None) -> Result:
     """Post-training rounding of one network, and one network trained with rounding for each number of bits."""
-    recipe, data = config.recipe, _samples(config.recipe.steps)
-    net = _network(recipe, seed)
+    recipe, data = config.recipe, spike_samples(config.recipe.steps)
+    net = stepped_network(recipe, seed)
     first = _learn(net, HardwareAware(net, presets.IDEAL, "never"), recipe, data, seed)
     if recipe.epochs == 1:
         return Result({}, {}, {"first_loss": first})
     after = {b: _right(net, (presets.IDEAL | signed_bits(b)).fabricate(0), data) for b in config.bits}
     within = {}
     for k, b in enumerate(config.trained):
-        one = _network(recipe, seed)
+        one = stepped_network(recipe, seed)
         substrate = presets.IDEAL | signed_bits(b)
         _learn(one, HardwareAware(one, substrate, "never"), recipe, data, seed)
         within[b] = _right(one, substrate.fabricate(0), data)
@@ -359,8 +361,8 @@ class Spread:
 
 def spread(config: Spread, seed: int, progress: Progress, checkpoint: Path | None) -> Result:
     """A network trained without spread, one trained on a new chip for each batch, and networks trained in the loop."""
-    recipe, data = config.recipe, _samples(config.recipe.steps)
-    plain, injected = _network(recipe, seed), _network(recipe, seed)
+    recipe, data = config.recipe, spike_samples(config.recipe.steps)
+    plain, injected = stepped_network(recipe, seed), stepped_network(recipe, seed)
     first = _learn(plain, HardwareAware(plain, presets.IDEAL, "never"), recipe, data, seed)
     if recipe.epochs == 1:
         return Result({}, {}, {"first_loss": first})
@@ -378,7 +380,7 @@ def spread(config: Spread, seed: int, progress: Progress, checkpoint: Path | Non
             tables[name].append(_over_chips(plain, part, data))
         reached = []
         for c in own:
-            chip, loop = varied(sd).fabricate(c), _network(recipe, seed)
+            chip, loop = varied(sd).fabricate(c), stepped_network(recipe, seed)
             _learn(loop, InTheLoop(loop, chip, seed), recipe, data, seed)
             reached.append(_right(loop, chip, data))
         tables["in_the_loop"].append(np.array(reached))
