@@ -211,6 +211,7 @@ def test_metrics_are_those_of_the_arrays(tiny):
         assert m[f"accuracy_gain_{name}"] == m[f"accuracy_{name}"] - m["accuracy_hom_std"]
         assert m[f"warped_gain_{name}"] == m[f"warped_{name}"] - m["warped_hom_std"]
     assert m["each_over_shared"] == m["accuracy_hom_het"] - m["accuracy_shared"]
+    assert m["drawn_over_shared"] == m["accuracy_het_het"] - m["accuracy_shared"]
     four = [m[f"accuracy_{name}"] for name in paper.SETTINGS]
     assert m["range"] == max(four) - min(four)
     assert tiny.early == {"first_loss": a["curve_hom_std"][0]}
@@ -346,6 +347,7 @@ WITHOUT_EFFECT = {
     "trained-beats-equal-and-fixed": 0.0,
     "drawn-beats-equal": 0.0,
     "own-constants-beat-a-shared-pair": 0.0,
+    "drawn-and-trained-beats-a-shared-pair": 0.0,
     "no-gain-without-timing": 0.1,  # least gain of the timing task that would count
     "no-range-without-timing": 0.1,
     "learned-constants-are-spread": 0.0,  # before training

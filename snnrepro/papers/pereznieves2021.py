@@ -259,6 +259,7 @@ def _compared(
                     metrics[f"{measure}_gain_{name}"] = metrics[f"{measure}_{name}"] - metrics[f"{measure}_{base}"]
     if "shared" in outcomes:
         metrics["each_over_shared"] = metrics["accuracy_hom_het"] - metrics["accuracy_shared"]
+        metrics["drawn_over_shared"] = metrics["accuracy_het_het"] - metrics["accuracy_shared"]
     if "het_het_mixed" in outcomes:
         metrics["mixing"] = metrics["warped_het_het_mixed"] - metrics["warped_het_het"]
     four = [metrics[f"accuracy_{name}"] for name in SETTINGS if name in outcomes]
