@@ -91,6 +91,8 @@ def test_scores_by_hand():
     # within one step: 3 (0 at step 2), 6 (1 at step 5); not 4 and 7
     assert paper.tolerant_score(guess, label, 1) == pytest.approx(5 / 7)
     assert paper.tolerant_score(guess, label, 2) == pytest.approx(6 / 7)
+    early = paper.tolerant_score(np.array([[0, 1, 1, 1]]), np.array([[0, 0, 1, 1]]), 1)
+    assert early == 1  # the guess is a step ahead of the label
     table = paper._confusion(guess, label)
     assert table[0].tolist() == [1, 0, 0, 0, 0, 0]
     assert table[1, :2].tolist() == pytest.approx([2 / 3, 1 / 3])

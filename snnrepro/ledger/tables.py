@@ -64,10 +64,7 @@ def card_html(claims: ChapterClaims) -> str:
     ]
     citations = "".join(f'<p class="snn-citation">{_citation(entry)}</p>' for entry in entries)
     items = "".join(f"<div><dt>{name}</dt><dd>{value}</dd></div>" for name, value in facts if value)
-    return (
-        f'<section class="snn-card" aria-label="The paper">{citations}'
-        f'<dl class="snn-facts">{items}</dl></section>'
-    )
+    return f'<section class="snn-card" aria-label="The paper">{citations}<dl class="snn-facts">{items}</dl></section>'
 
 
 def number(x: float, spread: float = 0.0) -> str:
