@@ -125,6 +125,7 @@ def run(
     if old := [seed for seed in todo if states[seed] != "missing"]:
         progress.say(f"{job.name}: computing seeds {_ranges(old)} again, {states[old[0]]} changed since", quiet)
     if todo:
+        _tidy(job, [seed for seed in seeds if seed not in todo])
         _compute(job, todo, jobs, cluster, fresh, quiet)
     return _load(job, seeds)
 
@@ -285,6 +286,15 @@ def _load(job: _Job, seeds: tuple[int, ...]) -> Runs:
         data=", ".join(dict.fromkeys(one["data"] for one in found)),
         cpu_seconds=np.array([one["cpu_seconds"] for one in found]),
     )  # fmt: skip
+
+
+def _tidy(job: _Job, finished: list[int]) -> None:
+    """Remove what stayed beside finished seeds, where a run was killed between the last file of a seed and its sweep."""
+    try:
+        for seed in finished:
+            job.sweep(seed)
+    except OSError as error:
+        raise UserError(f"{files.shown(job.folder)}: cannot write there: {error.strerror}") from None
 
 
 def _compute(job: _Job, seeds: list[int], jobs: int, cluster: str | None, fresh: bool, quiet: bool) -> None:

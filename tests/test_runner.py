@@ -185,6 +185,15 @@ def test_progress_of_a_worker_process_reaches_this_one(demo):
     assert not list(folder(demo, "walk.paper").glob("*.progress"))
 
 
+def test_what_a_kill_left_beside_a_finished_seed_is_removed(demo):
+    walk(seeds=(0,), jobs=1)
+    left = [folder(demo) / "0.progress", folder(demo) / "0.0123456789ab.checkpoint.npz"]
+    for file in left:
+        file.write_bytes(b"")
+    walk(seeds=(0, 1), jobs=1)
+    assert sorted(file.name for file in folder(demo).iterdir()) == ["0.json", "0.npz", "1.json", "1.npz"]
+
+
 def test_quiet_says_nothing(demo, capfd):
     walk(jobs=1)
     assert capfd.readouterr() == ("", "")
