@@ -120,6 +120,27 @@ def test_an_experiment_at_small_scale():
     assert paper.heart(replay, 3, silent, None).early == result.early
 
 
+def test_adaptation_at_small_scale(monkeypatch):
+    rates, trained = [], paper._trained
+
+    def seen(config, setting, *rest):
+        rates.append((setting.strength, config.hidden_factor, config.last_factor))
+        return trained(config, setting, *rest)
+
+    monkeypatch.setattr(paper, "_trained", seen)
+    config = replace(TINY, settings=paper.ADAPTATION, hidden_factor=20.0, last_factor=20.0)
+    result = paper.adaptation(config, 3, silent, None)
+    assert rates == [(0.0, 20.0, 20.0), (1.8, 20.0, 20.0), (1.8, 3.0, 2.0)]
+    m = result.metrics
+    assert m["difference"] == pytest.approx(m["accuracy_adaptive"] - m["accuracy_learned"])
+    assert m["rate_ratio"] == pytest.approx(m["rate_adaptive"] / m["rate_learned"])
+    assert m["fast_over_slow"] == pytest.approx(m["accuracy_adaptive"] - m["accuracy_adaptive_slow"])
+    assert np.ptp(result.arrays["tau_adp_adaptive"]) > np.ptp(result.arrays["tau_adp_adaptive_slow"]) > 0
+    assert not np.ptp(result.arrays["tau_adp_learned"])  # nothing depends on it
+    replay = paper.EXPERIMENTS["adaptation"].replay(config)
+    assert paper.adaptation(replay, 3, silent, None).early == result.early
+
+
 def test_a_killed_run_goes_on(tmp_path, monkeypatch):
     file = tmp_path / "0.checkpoint.npz"
     short = replace(TINY, settings=("learned", "fixed"))
@@ -198,6 +219,9 @@ WITHOUT_EFFECT = {
     "adaptation-does-not": 0.05,  # it would raise the accuracy
     "adaptation-saves-spikes": 1.0,
     "adaptation-is-used": 0.0,
+    "fast-adaptation-does-not": 0.05,
+    "fast-adaptation-saves-spikes": 1.0,
+    "adaptation-needs-fast-time-constants": 0.0,
     "time-constants-spread": 0.0,
     "time-constants-on-both-sides": 0.0,
     "traces-of-many-time-scales": 0.0,

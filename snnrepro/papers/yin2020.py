@@ -327,6 +327,40 @@ def heart(config: Heart, seed: int, progress: Progress, checkpoint: Path | None)
     return Result(metrics, arrays, early, traces.tag)
 
 
+# Adaptation with time constants that learn fast -----------------------------------------------------------------------------
+
+ADAPTATION = ("learned", "adaptive", "adaptive_slow")
+
+
+def adaptation(config: Heart, seed: int, progress: Progress, checkpoint: Path | None) -> Result:
+    """What an adaptive threshold is worth where time constants learn fast, and what becomes of it at the authors' rate for them."""
+    slow = replace(config, hidden_factor=Heart.hidden_factor, last_factor=Heart.last_factor)
+    outcomes, arrays = {}, {}
+    for k, name in enumerate(config.settings):
+
+        def told(epoch: int, k: int = k, **now: float) -> None:
+            progress(k * config.epochs + epoch, len(config.settings) * config.epochs, **now)
+
+        setting, _, is_slow = name.partition("_")
+        found, network, cell = _trained(slow if is_slow else config, SETTINGS[setting], seed, told)
+        outcomes[name] = found
+        adp = networks.time_constant(network.layers[0].adp, cell.positive).detach().numpy().copy()
+        arrays |= {f"loss_{name}": found.loss, f"tau_{name}": found.tau, f"tau_adp_{name}": adp}
+    metrics = {f"accuracy_{name}": found.accuracy for name, found in outcomes.items()}
+    metrics |= {f"rate_{name}": found.rate for name, found in outcomes.items()}
+    if set(outcomes) == set(ADAPTATION):
+        adaptive, learned = outcomes["adaptive"], outcomes["learned"]
+        metrics |= {
+            "difference": adaptive.accuracy - learned.accuracy,
+            "rate_ratio": adaptive.rate / learned.rate,
+            "used": adaptive.accuracy - adaptive.without_adaptation,
+            "fast_over_slow": adaptive.accuracy - outcomes["adaptive_slow"].accuracy,
+            "tau_sd": float(learned.tau.std()),
+        }
+    early = {"first_loss": float(outcomes[config.settings[0]].loss[0])}
+    return Result(metrics, arrays, early, _traces(config, seed).tag)
+
+
 # One neuron -----------------------------------------------------------------------------------------------------------------
 
 
@@ -571,6 +605,18 @@ QUICK_HEART = Heart(
     gru_epochs=4,
     trace_every=8,
 )
+FAST_TAUS = Heart(
+    settings=ADAPTATION,
+    epochs=60,
+    batch=256,
+    window=260,
+    skip=20,
+    hidden_factor=20.0,
+    last_factor=20.0,
+    halve_every=0,
+    clip=1.0,
+    test_every=20,
+)
 SMALL_DIGITS = Digits(source="digits-8x8", hidden=(64,), updates=3000, batch=50, rate=0.02, factor=20.0)
 QUICK_DIGITS = replace(SMALL_DIGITS, settings=("learned", "fixed"), updates=1000)
 LONG = Digits(settings=("adaptive",))
@@ -582,6 +628,14 @@ EXPERIMENTS = {
         heart,
         QUICK_HEART,
         Heart(),
+        (0,),
+        FIVE,
+        replay=lambda c: replace(c, epochs=1, test_every=1, settings=("learned",)),
+    ),
+    "adaptation": Experiment(
+        adaptation,
+        replace(QUICK_HEART, settings=ADAPTATION),
+        FAST_TAUS,
         (0,),
         FIVE,
         replay=lambda c: replace(c, epochs=1, test_every=1, settings=("learned",)),
