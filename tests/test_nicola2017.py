@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from snnrepro import ledger
+from snnrepro.errors import UserError
 from snnrepro.experiment import silent
 from snnrepro.force import networks, rls, teachers
 from snnrepro.force.networks import Izhikevich, Lif
@@ -339,6 +340,13 @@ def test_one_spike_matters_in_a_chaotic_network_alone():
     forgets, found = paper._perturbed(replace(config, settle=0.0), replace(SMALL, n=100, gain=0.0), 0)
     assert forgets < 1e-9
     assert found["distance"][150] / found["distance"][50] == pytest.approx(math.exp(-0.1 / 20e-3), rel=0.01)
+
+
+def test_a_silent_network_has_no_spike_to_delete(monkeypatch):
+    kind = paper.KINDS["lif"]
+    monkeypatch.setitem(paper.KINDS, "lif", kind._replace(model=kind.model._replace(bias=-70.0)))
+    with pytest.raises(UserError, match="the lif network is silent"):
+        paper._perturbed(paper.Oscillators(settle=0.2), replace(SMALL, n=20, gain=0.0), 0)
 
 
 # Experiments, with what a network would answer put in place of networks ------------------------------------------------------

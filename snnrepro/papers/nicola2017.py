@@ -15,6 +15,7 @@ import numpy as np
 from scipy.ndimage import uniform_filter1d
 from scipy.stats import spearmanr
 
+from snnrepro.errors import UserError
 from snnrepro.experiment import Experiment, Progress, Result
 from snnrepro.files import read_npz, write_npz
 from snnrepro.force import networks, reference, rls, scores, teachers
@@ -304,13 +305,23 @@ class Oscillators:
 
 
 def _perturbed(config: Oscillators, setting: Setting, seed: int) -> tuple[float, dict[str, np.ndarray]]:
-    """How far a network without feedback is from itself without one spike, in units of the distance of unrelated states."""
+    """How far a network without feedback is from itself without one spike, in units of the distance of unrelated states.
+
+    Raises:
+        UserError: no neuron spikes within a second.
+    """
     network, state = build(setting, 1, seed)
     network = network._replace(feedback=0 * network.feedback)
     dt = setting.step()
     networks.run(network, state, round(config.settle / dt), None, None)
-    while not len((found := networks.run(network, state, 1, None, None, setting.n)).spike_units):
-        pass
+    for _ in range(round(1 / dt)):
+        found = networks.run(network, state, 1, None, None, setting.n)
+        if len(found.spike_units):
+            break
+    else:
+        raise UserError(
+            f"oscillators: the {setting.kind} network is silent, there is no spike to delete; raise its bias"
+        )
     other = networks.unpack(networks.pack(state))
     spared = int(found.spike_units[0])
     targets = slice(*network.static.starts[spared : spared + 2])
