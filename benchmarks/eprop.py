@@ -4,8 +4,6 @@ All run in one process on one core, in an order that is shuffled anew in each ro
 peak memory of the form that runs while the network does, at some length of the trial and at twice that length. Writes `eprop.json`.
 """
 
-import argparse
-import datetime
 import gc
 import multiprocessing
 import os
@@ -16,7 +14,6 @@ import time
 import tracemalloc
 from concurrent.futures import ProcessPoolExecutor
 from html import escape
-from importlib import metadata
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -25,12 +22,13 @@ import psutil
 
 from benchmarks import report
 from benchmarks.peers import eprop as peers
+from benchmarks.script import options, stamped
 from benchmarks.worker import THREADS, confine
 from snnrepro import ledger
 from snnrepro.eprop import networks, signals, tasks
 from snnrepro.eprop.networks import BPTT, EPROP, Neurons, Weights
 from snnrepro.eprop.online import stream
-from snnrepro.files import SCHEMA, read_json, shown, write_json
+from snnrepro.files import read_json, shown, write_json
 from snnrepro.progress import say
 
 RESULTS = Path(__file__).parent / "results" / "eprop.json"
@@ -205,19 +203,13 @@ def text(results: dict[str, Any]) -> str:
 
 def main(arguments: list[str] | None = None) -> int:
     """Run, write and print."""
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.eprop", description=__doc__)
-    parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--quick", action="store_true", help="tiny networks, nothing written")
-    options = parser.parse_args(arguments)
-    if options.rounds < 1:
-        parser.error("--rounds: give 1 or more")
+    given = options("eprop", __doc__, 5).parse_args(arguments)
     os.environ.update(dict.fromkeys(THREADS, "1"))  # read when a process imports NumPy: hence another one
     with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as pool:
-        results = pool.submit(measure, options.rounds, QUICK if options.quick else FULL).result()
-    versions = {name: metadata.version(name) for name in ("numpy", "numba", "torch")}
-    results |= {"schema": SCHEMA, "date": datetime.date.today().isoformat(), "versions": versions}
+        results = pool.submit(measure, given.rounds, QUICK if given.quick else FULL).result()
+    results = stamped(results, "numpy", "numba", "torch")
     print(text(results))
-    if not options.quick:
+    if not given.quick:
         write_json(RESULTS, results)
         say(f"written: {shown(RESULTS)}")
     return 0

@@ -4,8 +4,6 @@ All run in one process on one core, one training step (spike times of two layers
 order that is shuffled anew in each round. Before that, their spike times and gradients are compared. Writes `first_spike.json`.
 """
 
-import argparse
-import datetime
 import logging
 import math
 import os
@@ -16,15 +14,15 @@ import time
 from collections.abc import Callable
 from functools import partial
 from html import escape
-from importlib import metadata
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from benchmarks import report
+from benchmarks.script import options, stamped
 from benchmarks.worker import PEERS, THREADS, said
-from snnrepro.files import SCHEMA, read_json, shown, write_json
+from snnrepro.files import read_json, shown, write_json
 from snnrepro.progress import say
 
 RESULTS = Path(__file__).parent / "results" / "first_spike.json"
@@ -237,10 +235,7 @@ def targets_text(results: dict[str, Any]) -> list[str]:
 
 def main(arguments: list[str] | None = None) -> int:
     """Run, write and print."""
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.first_spike", description=__doc__)
-    parser.add_argument("--rounds", type=int, default=7)
-    parser.add_argument("--quick", action="store_true", help="small networks, nothing written")
-    options = parser.parse_args(arguments)
+    given = options("first_spike", __doc__).parse_args(arguments)
     os.environ.update(dict.fromkeys(THREADS, "1") | {"JAX_PLATFORMS": "cpu"})
     if hasattr(os, "sched_setaffinity"):
         os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[:1])
@@ -248,19 +243,13 @@ def main(arguments: list[str] | None = None) -> int:
     import torch
 
     torch.set_num_threads(1)
-    tasks = {name: task._replace(sizes=(5, 12, 3), batch=8) for name, task in TASKS.items()} if options.quick else TASKS
-    results = measure(options.rounds, tasks)
-    packages = [p for p in ("numpy", "torch", "numba", "jax", "jaxsnn") if p not in results["missing"]]
-    versions = {}
-    for package in packages:
-        try:
-            versions[package] = metadata.version(package)
-        except metadata.PackageNotFoundError:
-            continue
-    results |= {"schema": SCHEMA, "date": datetime.date.today().isoformat(), "versions": versions}
+    tasks = {name: task._replace(sizes=(5, 12, 3), batch=8) for name, task in TASKS.items()} if given.quick else TASKS
+    results = measure(given.rounds, tasks)
+    packages = ("numpy", "torch", "numba", "jax", "jaxsnn")
+    results = stamped(results, *(p for p in packages if p not in results["missing"]))
     for line in targets_text(results):
         print(line)
-    if not options.quick:
+    if not given.quick:
         write_json(RESULTS, results)
         say(f"written: {shown(RESULTS)}")
     return 0

@@ -5,8 +5,6 @@ stretch begins at the same state. Before that, their spikes are compared. Then t
 `force.svg`.
 """
 
-import argparse
-import datetime
 import gc
 import multiprocessing
 import os
@@ -18,7 +16,6 @@ from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
 from functools import partial
 from html import escape
-from importlib import metadata
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -27,9 +24,10 @@ import psutil
 
 from benchmarks import report
 from benchmarks.peers import force as peers
+from benchmarks.script import options, stamped
 from benchmarks.worker import THREADS, confine, said
 from snnrepro import ledger
-from snnrepro.files import SCHEMA, read_json, shown, write_json, write_text
+from snnrepro.files import read_json, shown, write_json, write_text
 from snnrepro.force import networks, rls, teachers
 from snnrepro.force.networks import Learning, Lif
 from snnrepro.progress import say
@@ -448,33 +446,16 @@ def alternative(results: dict[str, Any]) -> str:
     return f"Two panels with logarithmic axes, from {x[0]:g} to {x[-1]:g} neurons: {'; '.join(found)}."
 
 
-def versions(missing: dict[str, str]) -> dict[str, str]:
-    """Versions of the packages that were compared."""
-    packages = [p for p in ("numpy", "scipy", "numba", "brian2") if p not in missing]
-    found = {}
-    for package in packages:
-        try:
-            found[package] = metadata.version(package)
-        except metadata.PackageNotFoundError:
-            continue
-    return found
-
-
 def main(arguments: list[str] | None = None) -> int:
     """Run, write and print."""
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.force", description=__doc__)
-    parser.add_argument("--rounds", type=int, default=7)
-    parser.add_argument("--quick", action="store_true", help="tiny networks, nothing written")
-    options = parser.parse_args(arguments)
-    if options.rounds < 1:
-        parser.error("--rounds: give 1 or more")
+    given = options("force", __doc__).parse_args(arguments)
     os.environ.update(dict.fromkeys(THREADS, "1"))  # read when a process imports NumPy: hence another one
     with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as pool:
-        results = pool.submit(measure, options.rounds, QUICK if options.quick else FULL).result()
-    results |= {"schema": SCHEMA, "date": datetime.date.today().isoformat(), "versions": versions(results["missing"])}
+        results = pool.submit(measure, given.rounds, QUICK if given.quick else FULL).result()
+    results = stamped(results, *(p for p in ("numpy", "scipy", "numba", "brian2") if p not in results["missing"]))
     drawn = svg(results)
     print(text(results))
-    if not options.quick:
+    if not given.quick:
         write_json(RESULTS, results)
         write_text(FIGURE, drawn)
         say(f"written: {shown(RESULTS)}, {shown(FIGURE)}")

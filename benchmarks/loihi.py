@@ -5,8 +5,6 @@ the last layer are compared, all of them. Then the two take turns. Ours runs on 
 gets all cores. Writes `loihi.json`.
 """
 
-import argparse
-import datetime
 import gc
 import json
 import os
@@ -17,17 +15,17 @@ import sys
 import tempfile
 import time
 from html import escape
-from importlib import metadata
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from benchmarks import report
+from benchmarks.script import options, stamped
 from benchmarks.worker import THREADS, confine, said
 from snnrepro import ledger
 from snnrepro.errors import UserError
-from snnrepro.files import SCHEMA, read_json, shown, write_json
+from snnrepro.files import read_json, shown, write_json
 from snnrepro.hardware import loihi
 from snnrepro.hardware.loihi import Layer, Neurons, Synapses
 from snnrepro.progress import say
@@ -262,25 +260,23 @@ def versions_text(results: dict[str, Any]) -> str:
 
 def main(arguments: list[str] | None = None) -> int:
     """Run, write and print."""
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.loihi", description=__doc__)
+    parser = options("loihi", __doc__)
     parser.add_argument("--python", required=True, help="a Python 3.10 that has lava-nc")
-    parser.add_argument("--rounds", type=int, default=7)
-    parser.add_argument("--quick", action="store_true", help="small networks, nothing written")
-    options = parser.parse_args(arguments)
+    given = parser.parse_args(arguments)
     os.environ.update(dict.fromkeys(THREADS, "1"))
     small = {name: task._replace(sizes=(20, *(10 for _ in task.sizes[1:])), steps=50) for name, task in TASKS.items()}
     try:
-        tasks, samples = (small, 10) if options.quick else (TASKS, SAMPLES)
-        results = measure(options.python, options.rounds, tasks, samples)
+        tasks, samples = (small, 10) if given.quick else (TASKS, SAMPLES)
+        results = measure(given.python, given.rounds, tasks, samples)
     except UserError as error:
         print(error, file=sys.stderr)
         return 2
-    versions = {"python": platform.python_version()} | {name: metadata.version(name) for name in ("numpy", "numba")}
-    results |= {"schema": SCHEMA, "date": datetime.date.today().isoformat(), "versions": versions}
+    results = stamped(results, "numpy", "numba")
+    results["versions"] = {"python": platform.python_version()} | results["versions"]
     for entry in results["tasks"]:
         print(f"{entry['task']}: {check_text(entry['check'])}")
     print("\n".join(lines(results)))
-    if not options.quick:
+    if not given.quick:
         write_json(RESULTS, results)
         say(f"written: {shown(RESULTS)}")
     return 0
