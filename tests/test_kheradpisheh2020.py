@@ -164,6 +164,31 @@ def test_controls_differ_by_one_thing(monkeypatch):
         assert np.array_equal(np.sort(part, 1), np.sort(other, 1))  # each image keeps its times
 
 
+def test_the_official_protocol_selects_on_the_test_digits(monkeypatch):
+    seen = {}
+
+    def train(recipe, data, seed, told, checkpoint=None):
+        seen["recipe"], seen["data"] = recipe, data
+        seen["trained"] = original(recipe, data, seed, told)
+        return seen["trained"]
+
+    original = paper._train
+    monkeypatch.setattr(paper, "_digits", lambda recipe: few(dataclasses.replace(recipe, validation=100)))
+    monkeypatch.setattr(paper, "_train", train)
+    config = paper.AsPublished(dataclasses.replace(TINY, epochs=3, validation=0, shuffled=False))
+    result = paper.as_published(config, 0, silent, None)
+    data, trained = seen["data"], seen["trained"]
+    assert data.pixels[1] is data.pixels[2] and data.label[1] is data.label[2]
+    assert not seen["recipe"].shuffled
+    assert np.array_equal(trained.validation, trained.test)
+    assert result.metrics["lenient"] == trained.test[:, 0].max()
+    best = result.metrics["epoch"] - 1
+    assert result.metrics["accuracy"] == trained.test[best, 1]
+    paper_recipe = paper.EXPERIMENTS["as_published"].paper.recipe
+    assert dataclasses.replace(paper_recipe, validation=5000, shuffled=True) == paper.Recipe()
+    assert paper_recipe.validation == 0
+
+
 def test_faces_come_from_a_folder(tmp_path, monkeypatch):
     monkeypatch.setenv("SNNREPRO_DATA", str(tmp_path))
     with pytest.raises(
@@ -193,6 +218,7 @@ def test_faces_come_from_a_folder(tmp_path, monkeypatch):
 # What a negative control, an untrained network or a missing effect gives; the claim's bands must leave it out.
 WITHOUT_EFFECT = {
     "mnist-accuracy": 0.93,  # untrained
+    "mnist-accuracy-official-protocol": 0.93,  # untrained
     "mnist-accuracy-ties-broken": 0.1,
     "leniency-flatters-early-on": 0.01,  # after training
     "leniency-in-the-end": 0.09,  # after one epoch
