@@ -173,7 +173,7 @@ def test_the_official_protocol_selects_on_the_test_digits(monkeypatch):
         return seen["trained"]
 
     original = paper._train
-    monkeypatch.setattr(paper, "_digits", lambda recipe: few(dataclasses.replace(recipe, validation=100)))
+    monkeypatch.setattr(paper, "_digits", lambda recipe: few(dataclasses.replace(recipe, validation=400)))
     monkeypatch.setattr(paper, "_train", train)
     config = paper.AsPublished(dataclasses.replace(TINY, epochs=3, validation=0, shuffled=False))
     result = paper.as_published(config, 0, silent, None)
