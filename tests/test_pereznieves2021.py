@@ -348,6 +348,7 @@ WITHOUT_EFFECT = {
     "drawn-beats-equal": 0.0,
     "own-constants-beat-a-shared-pair": 0.0,
     "drawn-and-trained-beats-a-shared-pair": 0.0,
+    "rates-are-learned": 0.1,
     "no-gain-without-timing": 0.1,  # least gain of the timing task that would count
     "no-range-without-timing": 0.1,
     "learned-constants-are-spread": 0.0,  # before training
