@@ -197,6 +197,26 @@ def test_an_archive_is_read():
     assert sorted({(s.speaker, s.index) for s in found}) == [(k, i) for k in range(6) for i in (0, 4, 5, 11)]
 
 
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"dt": 3e-4}, "dt is 0.0003 s, 2.4 samples of the sound; give a whole number"),
+        ({"dt": 1e-5}, "dt is 1e-05 s, 0.08 samples of the sound; give a whole number"),
+        ({"highest": 4100.0}, "filters from 80 to 4100 Hz at 8000 Hz; give 0 < lowest < highest <= 4000 Hz"),
+        ({"lowest": 3700.0}, "filters from 3700 to 3600 Hz"),
+    ],
+)
+def test_settings_that_contradict_each_other_are_named(settings, message):
+    with pytest.raises(UserError, match=message):
+        cochlea.encode([np.zeros(800)], EAR._replace(**settings))
+
+
+def test_recordings_must_have_the_rate_of_the_cochlea(monkeypatch):
+    monkeypatch.setattr(registry, "read", lambda name, download=False: archive(SET))
+    with pytest.raises(UserError, match="has a rate of 8000 Hz; resample it to 16000 Hz"):
+        speech.spoken_digits(cochlea=EAR._replace(rate=16000))
+
+
 def test_both_splits(monkeypatch):
     monkeypatch.setattr(registry, "read", lambda name, download=False: archive(SET))
     train, test = speech.spoken_digits()

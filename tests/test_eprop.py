@@ -363,7 +363,38 @@ def test_evidence_trials():
             lambda w: signals.cross_entropy(w[3], np.zeros(3, int), 81),
             "cross_entropy: the last 81 steps of 80; give 1 to 80",
         ),
-        (lambda w: signals.cross_entropy(w[3], np.full(3, 2), 5), "cross_entropy: (3,) labels up to 2; give 3 below 2"),
+        (
+            lambda w: signals.cross_entropy(w[3], np.full(3, 2), 5),
+            "cross_entropy: labels have shape (3,); give 3 whole numbers below 2",
+        ),
+        (lambda w: signals.cross_entropy(w[3], np.zeros(3), 5), "cross_entropy: labels have shape (3,); give 3 whole"),
+        (lambda w: signals.decisions(w[3], 0), "decisions: the last 0 steps of 80; give 1 to 80"),
+        (
+            lambda w: networks.check(w[0]._replace(beta=np.full(20, np.nan)), w[1]),
+            "e-prop: beta is not finite; give a number for each neuron",
+        ),
+        (
+            lambda w: networks.gradients(w[0], w[1]._replace(input=w[1].input[:2]), networks.run(*w[:3]), w[3]),
+            "e-prop: the activity is that of (8, 20, 2) inputs, neurons and outputs, the weights are for (2, 20, 2)",
+        ),
+        (
+            lambda w: networks.online_gradients(w[0], w[1]._replace(input=w[1].input[:2]), networks.run(*w[:3]), w[3]),
+            "e-prop: the activity is that of (8, 20, 2)",
+        ),
+        (
+            lambda w: networks.gradients(w[0], w[1], networks.run(*w[:3]), w[3], signal=np.empty((80, 3, 19))),
+            "e-prop: signal has shape (80, 3, 19), float64; give (80, 3, 20), float64",
+        ),
+        (
+            lambda w: networks.online_gradients(w[0], w[1], networks.run(*w[:3]), w[3], watched=np.array([[28, 0]])),
+            "e-prop: watched are pairs (sender below 28, receiver below 20); found [[28, 0]]",
+        ),
+        (lambda w: stream(w[0], w[1], [], lambda t, y: y), "e-prop: there is no input; give one step or more"),
+        (lambda w: stream(w[0], w[1], w[2] * 0.5, lambda t, y: y), "e-prop: input of step 0 has shape (3, 8); give"),
+        (
+            lambda w: stream(w[0], w[1], w[2], lambda t, y: y * np.nan),
+            "e-prop: the error at step 0 is not finite; use a smaller learning rate",
+        ),
         (lambda w: signals.squared_error(w[3], w[3][1:]), "squared_error: readout (80, 3, 2), target (79, 3, 2)"),
         (lambda w: signals.squared_error(w[3] * np.nan, w[3]), "e-prop: the loss is not finite"),
         (lambda w: tasks.sum_of_sines(500, np.random.RandomState(0)), "sum_of_sines: a period of 1000 steps"),
@@ -376,3 +407,12 @@ def test_evidence_trials():
 def test_bad_input_is_refused(call, message):
     with pytest.raises(UserError, match=f"^{re.escape(message)}"):
         call(network())
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_a_wrong_answer_that_is_sure_has_a_finite_loss(dtype):
+    y = np.zeros((1, 1, 2), dtype)
+    y[0, 0, 0] = 800
+    loss = signals.cross_entropy(y, np.array([1]), 1)
+    assert loss.value == pytest.approx(800)
+    assert loss.error.dtype == dtype and loss.error[0, 0].tolist() == [1, -1]

@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from snnrepro import surrogate
+from snnrepro.data import timing as timing_module
 from snnrepro.data.recordings import counts, joined, on_grid, subset
 from snnrepro.data.timing import Rates, Timing, rates, timing
 from snnrepro.errors import UserError
@@ -271,6 +272,28 @@ def test_counts_and_subsets():
     assert (part.label.tolist(), part.group.tolist(), part.tag, part.units) == ([0, 1], [6, 7], "made", 2)
     assert counts(part).tolist() == [[0, 0], [2, 1]]
     assert subset(r, slice(1)).time.tolist() == pytest.approx([0, 0.55])
+
+
+def test_a_spike_just_inside_the_window_stays_inside():
+    for duration in (0.1, 0.7, 0.9):  # 0.1 in single precision lies above 0.1
+        last = np.nextafter(duration, 0)
+        r = joined([(np.array([0.0, last, 1.0]), np.zeros(3))], [0], 1, duration)
+        assert counts(r).tolist() == [[2]]
+
+
+def test_a_grid_needs_samples_and_each_sample_a_group():
+    with pytest.raises(UserError, match="no samples to lay on a grid"):
+        on_grid(three(), np.arange(0), 0.1)
+    with pytest.raises(UserError, match="1 samples and 2 groups; give one group for each sample"):
+        joined([(np.ones(1), np.zeros(1))], [0], 3, 1.0, [0, 1])
+
+
+def test_orders_of_the_groups_differ():
+    for draw in range(6):
+        order = timing_module._orders(PLAIN._replace(groups=3, orders=6, draw=draw))
+        assert len({tuple(row) for row in order}) == 6
+    with pytest.raises(UserError, match="timing: 3 groups have 6 orders, not 7"):
+        timing(PLAIN._replace(groups=3, orders=7), 10, np.random.default_rng(0))
 
 
 @pytest.mark.parametrize(

@@ -479,6 +479,10 @@ def gradient_with(case, method=exact, **changes):
         (lambda c: gradient_with(c, error=c[3][1:]), "rtrl: error has shape (39, 2, 3); give (40, 2, 3)"),
         (lambda c: gradient_with(c, error=c[3] * np.nan), "rtrl: error is not finite; use a smaller learning rate"),
         (lambda c: gradient_with(c, feedback=np.ones((3, 3))), "rtrl: feedback has shape (3, 3); give (12, 3)"),
+        (
+            lambda c: gradient_with(c, weights=c[1]._replace(input=np.ones((9, 12)))),
+            "rtrl: the activity is that of",
+        ),
         (lambda c: gradient_with(c, paths="some"), "rtrl: paths is 'some'; choose one of all, own, none"),
         (lambda c: gradient_with(c, local, paths="all"), "rtrl: local traces do not know other neurons"),
         (

@@ -78,6 +78,21 @@ def read_wav(content: bytes, name: str, rate: int = 8000) -> np.ndarray:
     return np.frombuffer(frames, "<i2") / 2.0**15
 
 
+def check(c: Cochlea) -> None:
+    """Do the settings agree with each other?
+
+    Raises:
+        UserError: a time step that is no multiple of the sound's, or filters beyond half its rate.
+    """
+    ratio = c.dt * c.rate
+    if ratio < 0.5 or abs(ratio - round(ratio)) > 1e-9:
+        raise UserError(f"cochlea: dt is {c.dt:g} s, {ratio:g} samples of the sound; give a whole number of samples")
+    if not 0 < c.lowest < c.highest <= c.rate / 2:
+        raise UserError(
+            f"cochlea: filters from {c.lowest:g} to {c.highest:g} Hz at {c.rate} Hz; give 0 < lowest < highest <= {c.rate / 2:g} Hz"
+        )
+
+
 def centres(c: Cochlea) -> np.ndarray:
     """Centre frequencies `(channels,)` in Hz, evenly spaced on the ERB-rate scale of Glasberg & Moore (1990)."""
     low, high = (21.4 * np.log10(1 + 4.37e-3 * f) for f in (c.lowest, c.highest))
@@ -144,8 +159,9 @@ def encode(sounds: list[np.ndarray], c: Cochlea = EAR) -> list[tuple[np.ndarray,
         c: settings.
 
     Raises:
-        UserError: as `hair_cells`.
+        UserError: as `check` and `hair_cells`.
     """
+    check(c)
     h, found = filters(c), []
     for first in range(0, len(sounds), BATCH):
         drives = [hair_cells(sound, c, h) for sound in sounds[first : first + BATCH]]

@@ -46,7 +46,9 @@ def joined(
     for k, (time, unit) in enumerate(samples):
         if len(time) != len(unit):
             raise UserError(f"recordings: sample {k} has {len(time)} times and {len(unit)} units; give equal lengths")
-    time = np.concatenate([time for time, _ in samples]).astype(np.float32)
+    exact = np.concatenate([time for time, _ in samples])
+    time = exact.astype(np.float32)
+    time[(exact < duration) & (time.astype(float) >= duration)] = np.nextafter(np.float32(duration), np.float32(0))
     unit = np.concatenate([unit for _, unit in samples]).astype(np.int64)
     if unit.size and not 0 <= unit.min() <= unit.max() < units:
         raise UserError(f"recordings: units {unit.min()} .. {unit.max()} lie outside 0 .. {units - 1}")
@@ -54,6 +56,8 @@ def joined(
         raise UserError("recordings: a spike time is negative or NaN; give seconds from the start of the sample")
     if label.min() < 0:
         raise UserError(f"recordings: label {label.min()} is negative; give classes from 0 on")
+    if group is not None and len(group) != len(label):
+        raise UserError(f"recordings: {len(label)} samples and {len(group)} groups; give one group for each sample")
     starts = np.concatenate([[0], np.cumsum([len(time) for time, _ in samples])])
     group = np.zeros(len(label), np.int64) if group is None else np.asarray(group, dtype=np.int64)
     return Recordings(starts.astype(np.int64), time, unit, label, units, duration, group, tag)
@@ -79,7 +83,12 @@ def on_grid(
         dt: time step, in seconds.
         factor: what all times, and the window, are stretched by; a number or one a sample.
         steps: length of the grid; None: the longest window.
+
+    Raises:
+        UserError: no rows.
     """
+    if not len(rows):
+        raise UserError("recordings: no samples to lay on a grid; give one row or more")
     factor = np.broadcast_to(np.asarray(factor, dtype=float), np.shape(rows))
     if steps is None:
         steps = int(np.ceil(r.duration * factor.max() / dt - 1e-9))

@@ -29,8 +29,8 @@ class Sound(NamedTuple):
     index: int
 
 
-def sounds(download: bool = False) -> list[Sound]:
-    """All 3,000 recordings of the Free Spoken Digit Dataset, in the order of their names.
+def sounds(download: bool = False, rate: int = 8000) -> list[Sound]:
+    """All 3,000 recordings of the Free Spoken Digit Dataset, in the order of their names. `rate`, in Hz, is that they must have.
 
     Raises:
         UserError: the archive is not here and not asked for, is damaged, or holds a file that does not fit.
@@ -40,11 +40,11 @@ def sounds(download: bool = False) -> list[Sound]:
         raise UserError(
             f"the spoken digits are neither in $SNNREPRO_DATA/fsdd nor in {registry.cache()}; run `snnrepro data get fsdd`"
         )
-    return read_archive(content)
+    return read_archive(content, rate)
 
 
-def read_archive(content: bytes) -> list[Sound]:
-    """Recordings of an unpacked archive whose wav files are named {digit}_{speaker}_{index}.wav.
+def read_archive(content: bytes, rate: int = 8000) -> list[Sound]:
+    """Recordings of an unpacked archive whose wav files are named {digit}_{speaker}_{index}.wav and have this rate, in Hz.
 
     Raises:
         UserError: it is truncated, has no such file, or one that does not fit.
@@ -55,7 +55,7 @@ def read_archive(content: bytes) -> list[Sound]:
             for member in sorted(archive.getmembers(), key=lambda m: m.name):
                 name = PurePosixPath(member.name).name
                 if name.endswith(".wav"):
-                    found.append(_sound(name, archive.extractfile(member).read()))
+                    found.append(_sound(name, archive.extractfile(member).read(), rate))
     except (tarfile.TarError, EOFError) as error:
         raise UserError(f"the archive of spoken digits is truncated or damaged ({error}); get it again") from None
     if not found:
@@ -63,11 +63,11 @@ def read_archive(content: bytes) -> list[Sound]:
     return found
 
 
-def _sound(name: str, content: bytes) -> Sound:
+def _sound(name: str, content: bytes, rate: int) -> Sound:
     parts = re.fullmatch(r"(\d+)_([a-z]+)_(\d+)\.wav", name)
     if not parts or not 0 <= int(parts[1]) <= 9 or parts[2] not in SPEAKERS:
         raise UserError(f"{name} is not named <digit 0 to 9>_<speaker>_<number>.wav; rename it or leave it out")
-    return Sound(read_wav(content, name), int(parts[1]), SPEAKERS.index(parts[2]), int(parts[3]))
+    return Sound(read_wav(content, name, rate), int(parts[1]), SPEAKERS.index(parts[2]), int(parts[3]))
 
 
 def spoken_digits(
@@ -92,7 +92,7 @@ def spoken_digits(
     """
     if held_out is not None and not 0 <= held_out < len(SPEAKERS):
         raise UserError(f"spoken digits: there is no speaker {held_out}; give 0 .. {len(SPEAKERS) - 1}")
-    kept = [sound for sound in sounds(download) if limit is None or sound.index < limit]
+    kept = [sound for sound in sounds(download, cochlea.rate) if limit is None or sound.index < limit]
     digit, speaker, index = (np.array([getattr(s, field) for s in kept]) for field in ("digit", "speaker", "index"))
     both = joined(encode([s.samples for s in kept], cochlea), digit, cochlea.channels, duration, speaker, "fsdd")
     test = index < OFFICIAL if held_out is None else speaker == held_out

@@ -3,6 +3,7 @@
 Own tasks, in the place of recordings that cannot be shipped. Times are in seconds.
 """
 
+import math
 from typing import NamedTuple
 
 import numpy as np
@@ -83,10 +84,9 @@ def timing(task: Timing, samples: int, rng: np.random.Generator) -> Recordings:
     """Samples of the timing task, all classes alike often, in random order.
 
     Raises:
-        UserError: a sample would not fit into its duration.
+        UserError: a sample would not fit into its duration, or there are not so many orders of the groups.
     """
-    fixed = np.random.default_rng(task.draw)
-    order = np.stack([fixed.permutation(task.groups) for _ in range(task.orders)])  # group -> its place in the sequence
+    order = _orders(task)
     longest = (task.period * (task.groups - 1) + (task.spikes - 1) * max(task.intervals)) * (1 + task.warp)
     longest += 6 * task.jitter
     spare = task.duration - longest
@@ -104,6 +104,16 @@ def timing(task: Timing, samples: int, rng: np.random.Generator) -> Recordings:
         unit = np.broadcast_to(np.arange(task.units())[:, None], time.shape)
         made.append(_with_noise(np.clip(time, 0, np.nextafter(task.duration, 0))[kept], unit[kept], task, rng))
     return joined(made, label, task.units(), task.duration)
+
+
+def _orders(task: Timing) -> np.ndarray:
+    """Orders that all differ, `(orders, groups)`: the place of each group in the sequence."""
+    if task.orders > math.factorial(task.groups):
+        raise UserError(f"timing: {task.groups} groups have {math.factorial(task.groups)} orders, not {task.orders}")
+    fixed, found = np.random.default_rng(task.draw), {}
+    while len(found) < task.orders:
+        found[tuple(fixed.permutation(task.groups).tolist())] = None
+    return np.array(list(found))
 
 
 def rates(task: Rates, samples: int, rng: np.random.Generator) -> Recordings:

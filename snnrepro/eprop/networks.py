@@ -76,6 +76,8 @@ def check(neurons: Neurons, weights: Weights) -> None:
     for name in ("tau", "tau_adaptation", "tau_out", "threshold"):
         if not getattr(neurons, name) > 0:
             raise UserError(f"e-prop: {name} is {getattr(neurons, name)}; it must be positive")
+    if not np.isfinite(neurons.beta).all():
+        raise UserError("e-prop: beta is not finite; give a number for each neuron, 0 where it does not adapt")
     for name, w in weights._asdict().items():
         if not np.isfinite(w).all():
             raise UserError(f"e-prop: {name} weights are not finite; use a smaller learning rate")
@@ -173,6 +175,8 @@ def gradients(
     """
     given = _given(weights, activity, error, feedback, rate_error)
     dtype, batch, c = weights.output.dtype, activity.z.shape[1], _constants(neurons, weights.output.dtype)
+    if signal is not None and (signal.shape != activity.z.shape or signal.dtype != dtype):
+        raise UserError(f"e-prop: signal has shape {signal.shape}, {signal.dtype}; give {activity.z.shape}, {dtype}")
     workers = min(threads(), batch)
     parts = [Weights(*(np.zeros_like(w) for w in weights)) for _ in range(workers)]
     beta, feedback = neurons.beta.astype(dtype), np.ascontiguousarray(given.feedback.T)
@@ -237,7 +241,11 @@ def online_gradients(
     learning = np.ascontiguousarray(given.error @ given.feedback.T)
     before = np.concatenate([np.zeros((1, batch, n), np.uint8), activity.z[:-1]])
     pre = np.concatenate([activity.x, before], 2)
-    watched = np.zeros((0, 2), np.int64) if watched is None else watched
+    watched = np.zeros((0, 2), np.int64) if watched is None else np.asarray(watched, np.int64)
+    if watched.ndim != 2 or watched.shape[1] != 2 or not ((watched >= 0) & (watched < (m + n, n))).all():
+        raise UserError(
+            f"e-prop: watched are pairs (sender below {m + n}, receiver below {n}); found {watched.tolist()}"
+        )
     g, traces = np.zeros((m + n, n), dtype), np.empty((steps, len(watched), 4), dtype)
     kernel.online(
         0, batch, pre, activity.psi, learning, given.rate_error, c, beta, reset, g, *(np.empty((m + n, n), dtype) for _ in range(3)),
@@ -265,7 +273,12 @@ def _given(
     Raises:
         UserError: parts that do not fit, or an error that is not finite.
     """
-    dtype, (_, batch, n), k = weights.output.dtype, activity.z.shape, weights.output.shape[1]
+    dtype, batch, (n, k) = weights.output.dtype, activity.z.shape[1], weights.output.shape
+    sizes = activity.x.shape[2], activity.z.shape[2], activity.y.shape[2]
+    if sizes != (len(weights.input), n, k):
+        raise UserError(
+            f"e-prop: the activity is that of {sizes} inputs, neurons and outputs, the weights are for {len(weights.input), n, k}"
+        )
     feedback = weights.output if feedback is None else feedback
     rate_error = np.zeros((batch, n)) if rate_error is None else rate_error
     expected = {"error": activity.y.shape, "feedback": (n, k), "rate_error": (batch, n)}

@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterable
 import numpy as np
 
 from snnrepro.eprop.networks import Neurons, Weights, check
+from snnrepro.errors import UserError
 
 
 def stream(
@@ -31,7 +32,8 @@ def stream(
         feedback: B, `(n, k)`; None: the output weights.
 
     Raises:
-        UserError: neurons and weights that do not fit.
+        UserError: neurons and weights that do not fit, no step, input of another width or other than spikes, an error that is not
+            finite.
     """
     check(neurons, weights)
     w_in, w_rec, w_out = weights
@@ -46,6 +48,8 @@ def stream(
     height = dtype.type(neurons.damping) / theta
     g, g_out, state = np.zeros((m + n, n), dtype), np.zeros_like(w_out), None
     for t, x in enumerate(inputs):
+        if x.shape[1:] != (m,) or not np.isin(x, (0, 1)).all():
+            raise UserError(f"e-prop: input of step {t} has shape {x.shape}; give (batch, {m}), each 0 or 1")
         if state is None:
             batch = len(x)
             v, a, z, psi, waits, count, z_filtered = np.zeros((7, batch, n), dtype)
@@ -67,9 +71,13 @@ def stream(
         filtered += (1 - kappa) * psi[:, None] * (eps_v - beta * eps_a)  # Eq. (8)
         z_filtered = kappa * z_filtered + (1 - kappa) * z
         found = error(t, y).astype(dtype)
+        if not np.isfinite(found).all():
+            raise UserError(f"e-prop: the error at step {t} is not finite; use a smaller learning rate")
         if found.any():
             g += np.einsum("bj,bij->ij", found @ feedback.T, filtered)  # Eq. (9)
             g_out += z_filtered.T @ found
         count += z
+    if state is None:
+        raise UserError("e-prop: there is no input; give one step or more")
     g[m:] *= 1 - np.eye(n, dtype=dtype)
     return Weights(g[:m], g[m:], g_out), count

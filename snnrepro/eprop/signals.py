@@ -37,20 +37,27 @@ def cross_entropy(y: np.ndarray, label: np.ndarray, last: int) -> Loss:
     steps, batch, k = y.shape
     if not 0 < last <= steps:
         raise UserError(f"cross_entropy: the last {last} steps of {steps}; give 1 to {steps}")
-    if label.shape != (batch,) or label.min() < 0 or label.max() >= k:
-        raise UserError(f"cross_entropy: {label.shape} labels up to {label.max()}; give {batch} below {k}")
-    late = y[steps - last :]
-    share = np.exp(late - late.max(2, keepdims=True))
-    share /= share.sum(2, keepdims=True)
-    chosen = share[:, np.arange(batch), label]
+    if label.shape != (batch,) or label.dtype.kind not in "iu" or not ((label >= 0) & (label < k)).all():
+        raise UserError(f"cross_entropy: labels have shape {label.shape}; give {batch} whole numbers below {k}")
+    late = y[steps - last :] - y[steps - last :].max(2, keepdims=True)
+    share = np.exp(late)
+    whole = share.sum(2, keepdims=True)
+    value = (np.log(whole[..., 0]) - late[:, np.arange(batch), label]).mean()
+    share /= whole
     error = np.zeros_like(y)
     share[:, np.arange(batch), label] -= 1
     error[steps - last :] = share / (last * batch)
-    return Loss(_finite(float(-np.log(np.maximum(chosen, 1e-300)).mean())), error)
+    return Loss(_finite(float(value)), error)
 
 
 def decisions(y: np.ndarray, last: int) -> np.ndarray:
-    """Class with the largest mean readout over the last steps `(batch,)`."""
+    """Class with the largest mean readout over the last steps `(batch,)`.
+
+    Raises:
+        UserError: more steps than there are, or none.
+    """
+    if not 0 < last <= len(y):
+        raise UserError(f"decisions: the last {last} steps of {len(y)}; give 1 to {len(y)}")
     return y[-last:].mean(0).argmax(1)
 
 

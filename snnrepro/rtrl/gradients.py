@@ -265,9 +265,13 @@ def _given(model: Model, weights: Weights, activity: Activity, error: np.ndarray
     """
     check(weights)
     n, k = weights.output.shape
+    sizes = activity.x.shape[2], activity.s.shape[2], activity.y.shape[2]
+    if sizes != (len(weights.input), n, k):
+        raise UserError(
+            f"rtrl: the activity is that of {sizes} inputs, neurons and outputs, the weights are for {len(weights.input), n, k}"
+        )
     feedback = weights.output if feedback is None else feedback
     shapes = {"error": (error, activity.y.shape), "feedback": (feedback, (n, k))}
-    shapes["activity"] = activity.s[0], (activity.x.shape[1], n)
     for name, (array, expected) in shapes.items():
         if array.shape != expected:
             raise UserError(f"rtrl: {name} has shape {array.shape}; give {expected}")
