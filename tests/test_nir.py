@@ -325,11 +325,42 @@ def test_a_damaged_or_foreign_file_is_one_clear_line(tmp_path):
     for missing in (tmp_path / "none.nir", tmp_path):
         with pytest.raises(UserError, match="is missing, damaged or no NIR file"):
             ours.read(missing)
+    for text in ("{", "[1]"):
+        graph = ours.to_graph(network())
+        graph.metadata[ours.KEY] = text
+        nir.write(path, graph)
+        with pytest.raises(UserError, match="our metadata of the graph are damaged"):
+            ours.read(path)
+    for text in (
+        "{}",
+        '{"parameters": {"tau_moon": 1}, "resistance": "one"}',
+        '{"parameters": 3, "resistance": "one"}',
+    ):
+        graph = ours.to_graph(network())
+        graph.nodes["layer00_neurons"].metadata[ours.KEY] = text
+        with pytest.raises(UserError, match="our metadata of neurons are damaged"):
+            ours.from_graph(graph)
+
+
+def test_steps_that_are_none_are_refused():
     graph = ours.to_graph(network())
-    graph.metadata[ours.KEY] = "{"
-    nir.write(path, graph)
-    with pytest.raises(UserError, match="our metadata of the graph are damaged"):
-        ours.read(path)
+    for step in (0.0, -1e-3, np.inf, np.nan):
+        with pytest.raises(UserError, match="NIR: the step is"):
+            ours.from_graph(graph, step=step)
+        with pytest.raises(UserError, match="step"):
+            ours.to_graph(network(), step=step)
+    graph.metadata[ours.KEY] = "{}"
+    with pytest.raises(UserError, match="NIR: the step is None; give seconds above 0"):
+        ours.from_graph(graph)
+
+
+def test_whole_numbers_as_weights_are_not_cut():
+    def read(kind):
+        weights = nir.Linear(np.array([[100, 3], [2, 50], [0, 1]], kind))
+        return ours.from_graph(chain(weights, lif(3)))[0].w
+
+    assert torch.equal(read(np.int32), read(np.float64))
+    assert read(np.int32)[1, 0] > 0
 
 
 @pytest.mark.parametrize(

@@ -93,7 +93,7 @@ def to_graph(layers: list[Layer], *, step: float = STEP, resistance: Resistance 
     """
     if not layers:
         raise UserError("NIR: there are no layers to write; give at least one")
-    if resistance not in ("one", "tau") or not step > 0:
+    if resistance not in ("one", "tau") or not 0 < step < np.inf:
         raise UserError(f"NIR: resistance {resistance!r}, step {step!r}; choose one of one, tau, and a step in seconds")
     nodes = {"input": nir.Input({"input": np.array([layers[0].w.shape[0]])})}
     edges, before, missing = [], "input", {}
@@ -255,7 +255,10 @@ def from_graph(graph: nir.NIRGraph, *, step: float | None = None) -> list[Layer]
         UserError: a node, a shape of the graph or a parameter that our neurons do not have, or a step that is too long.
     """
     if step is None:
-        step = (_about(graph, "the graph") or {"step": STEP})["step"]
+        about = _about(graph, "the graph")
+        step = STEP if about is None else about.get("step")
+    if not isinstance(step, int | float) or not 0 < step < np.inf:
+        raise UserError(f"NIR: the step is {step!r}; give seconds above 0")
     nodes, edges = _flat(graph)
     into = {name: [a for a, b in edges if b == name] for name in nodes}
     out = {name: [b for a, b in edges if a == name] for name in nodes}
@@ -338,7 +341,8 @@ def _layer(nodes: dict[str, nir.NIRNode], weights: str, name: str, loop: str | N
     factor = node.r * step / times["tau_mem"]
     if filtered:
         factor = factor * node.w_in * step / node.tau_syn
-    w, *v = (torch.from_numpy((part.weight.T * factor).astype(part.weight.dtype)) for part in parts)
+    kinds = [part.weight.dtype if part.weight.dtype.kind == "f" else np.dtype(float) for part in parts]
+    w, *v = (torch.from_numpy((q.weight.T * factor).astype(kind)) for q, kind in zip(parts, kinds, strict=True))
     return Layer(w, p, *(v or [None]), spikes)
 
 
@@ -348,8 +352,11 @@ def _as_written(node: nir.NIRNode, parts: list[nir.NIRNode], spikes: bool, step:
     if about is None or not all(KEY in part.metadata for part in parts):
         return None
     w, *v = (torch.from_numpy(part.metadata[KEY]) for part in parts)
-    layer = Layer(w, _parameters(about["parameters"]), *(v or [None]), spikes)
-    made, factor = _neurons(layer, step, about["resistance"])
+    try:
+        layer = Layer(w, _parameters(about["parameters"]), *(v or [None]), spikes)
+        made, factor = _neurons(layer, step, about["resistance"])
+    except (KeyError, TypeError, AttributeError, ValueError):
+        raise _damaged("neurons") from None
     pairs = [(node, made), *((part, _linear(raw, factor)) for part, raw in zip(parts, (w, *v), strict=True))]
     return layer if all(_same(a, b) for a, b in pairs) else None
 
@@ -359,9 +366,16 @@ def _about(node: nir.NIRNode, what: str) -> dict[str, Any] | None:
     if KEY not in node.metadata:
         return None
     try:
-        return json.loads(node.metadata[KEY])
+        found = json.loads(node.metadata[KEY])
     except (ValueError, TypeError):
-        raise UserError(f"NIR: our metadata of {what} are damaged; write the file again, or remove them") from None
+        raise _damaged(what) from None
+    if not isinstance(found, dict):
+        raise _damaged(what)
+    return found
+
+
+def _damaged(what: str) -> UserError:
+    return UserError(f"NIR: our metadata of {what} are damaged; write the file again, or remove them")
 
 
 def _same(a: nir.NIRNode, b: nir.NIRNode) -> bool:
