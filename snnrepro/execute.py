@@ -123,6 +123,7 @@ def _run_cells(notebook: NotebookNode, citekey: str, folder: Path, quiet: bool) 
     """Fill in the outputs, with a bar over the cells."""
     manager = AsyncKernelManager(kernel_name="python3", kernel_spec_manager=KernelSpecManager(kernel_dirs=[]))
     manager.kernel_spec.argv[0] = sys.executable
+    runner.keep_compiled_apart()
     total = sum(cell.cell_type == "code" for cell in notebook.cells)
     done = 0
     with progress.Steps(f"{citekey}: cells", total, quiet) as steps:

@@ -9,6 +9,7 @@ import functools
 import hashlib
 import json
 import math
+import os
 import sys
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -28,6 +29,7 @@ SCHEMA = 1
 PROFILES = ("quick", "paper")
 FIELDS = {"config_hash", "sources", "metrics", "early", "data", "cpu_seconds"}
 CONNECT_SECONDS = 10
+COMPILED = (".runs", "numba")
 
 
 @dataclass(frozen=True)
@@ -62,9 +64,25 @@ def experiments(citekey: str) -> Mapping[str, Experiment]:
         UserError: no such chapter, or it has no experiments.
     """
     paths.chapter(citekey)
+    keep_compiled_apart()
     if known := ledger.experiments(citekey):
+        _loaded_sources(citekey)
         return known
     raise UserError(f"chapter {citekey} has no experiments; write snnrepro/papers/{citekey}.py")
+
+
+def keep_compiled_apart() -> None:
+    """Let numba keep its machine code in `.runs/numba/<hash of the kernels>`, in this process and those it starts.
+
+    numba does not notice changes in functions called from other files, so that each state of the kernels has a folder of its own. A
+    folder that the user names in $NUMBA_CACHE_DIR stays as it is. Has to come before numba is imported.
+    """
+    named = os.environ.get("NUMBA_CACHE_DIR")
+    if named and Path(named).parts[-3:-1] != COMPILED:
+        return
+    hashes = ledger.kernel_hashes() | {"numba": ledger.versions()["numba"]}
+    made_by = hashlib.sha256(json.dumps(hashes, sort_keys=True).encode()).hexdigest()
+    os.environ["NUMBA_CACHE_DIR"] = str(paths.root().joinpath(*COMPILED, made_by[:12]))
 
 
 def find(citekey: str, experiment: str, profile: str) -> Experiment:
@@ -315,15 +333,12 @@ def _outcomes(job: _Job, seeds: list[int], jobs: int, cluster: str | None) -> It
     """Results in the order in which the seeds finish."""
     jobs = min(jobs, len(seeds))
     if cluster is None and jobs == 1:
-        yield from (_seed(job.citekey, job.key, job.profile, seed, job.checkpoint(seed), job.sources) for seed in seeds)
+        yield from (_seed(*_call(job, seed)) for seed in seeds)
         return
     import joblib
     from joblib.externals.loky.process_executor import BrokenProcessPool
 
-    tasks = [
-        joblib.delayed(_seed)(job.citekey, job.key, job.profile, seed, job.checkpoint(seed), job.sources)
-        for seed in seeds
-    ]
+    tasks = [joblib.delayed(_seed)(*_call(job, seed)) for seed in seeds]
     with _backend(jobs, cluster):
         try:
             yield from joblib.Parallel(return_as="generator_unordered", batch_size=1)(tasks)
@@ -352,8 +367,13 @@ def _backend(jobs: int, cluster: str | None) -> Iterator[None]:
         yield
 
 
+def _call(job: _Job, seed: int) -> tuple[str, str, str, int, Path, str, dict[str, str]]:
+    """Arguments of `_seed`: plain data, which reaches other processes."""
+    return job.citekey, job.key, job.profile, seed, job.checkpoint(seed), job.config_hash, job.sources
+
+
 def _seed(
-    citekey: str, key: str, profile: str, seed: int, checkpoint: Path, sources: dict[str, str]
+    citekey: str, key: str, profile: str, seed: int, checkpoint: Path, config_hash: str, sources: dict[str, str]
 ) -> tuple[int, Result, float]:
     """Run one seed in whatever process this is; return the seed, its result and the CPU seconds.
 
@@ -362,9 +382,11 @@ def _seed(
     Raises:
         UserError: the code that this process has loaded is not the one that the seed will be said to come from.
     """
+    keep_compiled_apart()
     experiment = ledger.experiments(citekey)[key]
-    if _loaded_sources(citekey, key) != sources:
-        hint = "start that process again, or install the same version there"
+    loaded = _loaded_sources(citekey).get(key) or ledger.experiment_sources(citekey, experiment)
+    if (ledger.config_hash(_config(experiment, profile)), loaded) != (config_hash, sources):
+        hint = "run the command again; on a cluster, install the same version there"
         raise UserError(f"{citekey}/{key}: a process has other sources than those on disk here; {hint}")
     shared = checkpoint.parent.is_dir()
     report = _reporter(checkpoint.with_name(f"{seed}.progress")) if shared else silent
@@ -380,9 +402,12 @@ def _seed(
 
 
 @functools.cache
-def _loaded_sources(citekey: str, key: str) -> dict[str, str]:
-    """Return the source hashes of an experiment as they were when this process first ran it."""
-    return ledger.experiment_sources(citekey, ledger.experiments(citekey)[key])
+def _loaded_sources(citekey: str) -> dict[str, dict[str, str]]:
+    """Return the source hashes of all experiments of a chapter as they were when this process first used the chapter.
+
+    A run of a whole chapter comes to its last experiment hours later, and its code is still the one that was loaded.
+    """
+    return {key: ledger.experiment_sources(citekey, one) for key, one in ledger.experiments(citekey).items()}
 
 
 def _config(experiment: Experiment, profile: str) -> Any:

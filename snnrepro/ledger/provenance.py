@@ -119,6 +119,15 @@ def experiment_sources(citekey: str, experiment: Experiment) -> dict[str, str]:
     return source_hashes(module, function.__name__ if function.__module__ == module else None)
 
 
+def kernel_hashes() -> dict[str, str]:
+    """Hashes of all that goes into compiled loops: the modules in `snnrepro/kernels` and what they import."""
+    hashes: dict[str, str] = {}
+    for folder in snnrepro.__path__:
+        for file in Path(folder, "kernels").glob("*.py"):
+            hashes |= source_hashes(f"snnrepro.kernels.{file.stem}" if file.stem != "__init__" else "snnrepro.kernels")
+    return hashes
+
+
 def changed_sources(old: Mapping[str, str], new: Mapping[str, str]) -> list[str]:
     """Names of the modules that differ, appeared or are gone."""
     return sorted(name for name in old.keys() | new.keys() if old.get(name) != new.get(name))
