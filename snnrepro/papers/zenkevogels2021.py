@@ -371,15 +371,16 @@ def _reset_settings(slopes: tuple[float, ...], layers: tuple[int, ...] = ()) -> 
     )
 
 
-DEEP_RATE = 0.005
-"""Learning rate of networks with two and three hidden layers. At 0.05, the best for one, they hardly learn with any derivative."""
+DEEP_RATE, DEEP_BOUND = 0.01, 1.0
+"""Learning rate of networks with two and three hidden layers, and strength of the upper bound on their activity. At 0.05, the best for one
+layer, they hardly learn with any derivative; without the bound deeper layers fire so much that three do not either.
+"""
 
 
 def _deep_settings(layers: tuple[int, ...]) -> tuple[tuple[str, Setting], ...]:
-    """The four of `_reset_settings` at slope 10 with so many hidden layers, at their learning rate."""
-    return tuple(
-        (name, setting._replace(learning_rate=DEEP_RATE)) for name, setting in _reset_settings((10.0,), layers)
-    )
+    """The four of `_reset_settings` at slope 10 with so many hidden layers, at their learning rate and with their bound."""
+    how = {"learning_rate": DEEP_RATE, "most_strength": DEEP_BOUND}
+    return tuple((name, setting._replace(**how)) for name, setting in _reset_settings((10.0,), layers))
 
 
 def scale(config: Comparison, seed: int, progress: Progress, checkpoint: Path | None) -> Result:
