@@ -14,6 +14,7 @@ import sys
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from importlib import metadata
 from pathlib import Path
 from typing import Any
 
@@ -80,7 +81,7 @@ def keep_compiled_apart() -> None:
     named = os.environ.get("NUMBA_CACHE_DIR")
     if named and Path(named).parts[-3:-1] != COMPILED:
         return
-    hashes = ledger.kernel_hashes() | {"numba": ledger.versions()["numba"]}
+    hashes = ledger.kernel_hashes() | {"numba": metadata.version("numba")}
     made_by = hashlib.sha256(json.dumps(hashes, sort_keys=True).encode()).hexdigest()
     os.environ["NUMBA_CACHE_DIR"] = str(paths.root().joinpath(*COMPILED, made_by[:12]))
 

@@ -1,11 +1,17 @@
 import dataclasses
+import itertools
 import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 
-from snnrepro import progress, runner
+from snnrepro import papers, progress, runner
 from snnrepro.errors import UserError
 
 FILES = ("0.json", "0.npz", "1.json", "1.npz", "2.json", "2.npz")
@@ -30,6 +36,48 @@ def change(monkeypatch, **fields):
     known = runner.experiments("demo2020")
     config = dataclasses.replace(known["walk"].quick, **fields)
     monkeypatch.setitem(known, "walk", dataclasses.replace(known["walk"], quick=config))
+
+
+PAPER = """
+from dataclasses import dataclass
+from snnrepro.experiment import Experiment, Result
+
+GAIN = 1.0
+
+@dataclass(frozen=True)
+class Config:
+    size: float = 1.0
+
+def one(config, seed, progress, checkpoint):
+    return Result({"size": config.size})
+
+def two(config, seed, progress, checkpoint):
+    return Result({"size": GAIN * config.size})
+
+EXPERIMENTS = {
+    name: Experiment(function, Config(), Config(), (0, 1), (0, 1)) for name, function in (("one", one), ("two", two))
+}
+"""
+NUMBERS = itertools.count()
+
+
+@pytest.fixture
+def paper(demo, monkeypatch):
+    """A chapter of its own, not imported yet, and the file with its experiments."""
+    citekey = f"made{next(NUMBERS)}"
+    shutil.copytree(demo / "chapters" / "demo2020", demo / "chapters" / citekey)
+    file = demo / "papers" / f"{citekey}.py"
+    file.write_text(PAPER)
+    monkeypatch.setattr(papers, "__path__", [*papers.__path__, str(file.parent)])
+    return citekey, file
+
+
+def edit(file, old, new):
+    """Change a file, and its time stamp whatever the clock says."""
+    assert old in file.read_text()
+    stamp = file.stat().st_mtime_ns + 1_000_000
+    file.write_text(file.read_text().replace(old, new))
+    os.utime(file, ns=(stamp, stamp))
 
 
 def test_same_bits_for_one_process_two_processes_and_again(demo):
@@ -89,6 +137,48 @@ def test_process_that_has_loaded_other_sources_stops(demo, monkeypatch, jobs):
     monkeypatch.setattr(runner.ledger, "experiment_sources", lambda key, e: hashes(key, e) | {"other": "0"})
     with pytest.raises(UserError, match="a process has other sources than those on disk here"):
         walk(seeds=(0, 1), jobs=jobs)
+
+
+def test_code_that_was_edited_after_it_was_loaded_is_not_recorded_as_the_new_one(paper):
+    citekey, file = paper
+    runner.run(citekey, "one", "quick", jobs=1, quiet=True)
+    edit(file, "GAIN = 1.0", "GAIN = 2.0")
+    with pytest.raises(UserError, match="a process has other sources than those on disk here"):
+        runner.run(citekey, "two", "quick", jobs=1, quiet=True)
+    assert runner.finished(citekey, "two", "quick") == []
+
+
+def test_process_with_another_configuration_stops(demo, monkeypatch):
+    change(monkeypatch, steps=6)
+    with pytest.raises(UserError, match="a process has other sources than those on disk here"):
+        walk(jobs=2)
+
+
+def test_machine_code_of_each_state_of_the_kernels_has_its_own_folder(demo, monkeypatch):
+    monkeypatch.setenv("NUMBA_CACHE_DIR", "mine")
+    runner.experiments("demo2020")
+    assert os.environ["NUMBA_CACHE_DIR"] == "mine"
+    monkeypatch.delenv("NUMBA_CACHE_DIR")
+    runner.experiments("demo2020")
+    first = Path(os.environ["NUMBA_CACHE_DIR"])
+    assert first.parent == demo / ".runs" / "numba"
+    runner.experiments("demo2020")
+    assert Path(os.environ["NUMBA_CACHE_DIR"]) == first
+    hashes = runner.ledger.kernel_hashes()
+    assert {"snnrepro.kernels.lif", "snnrepro.kernels", "snnrepro.neurons"} <= hashes.keys()
+    monkeypatch.setattr(runner.ledger, "kernel_hashes", lambda: hashes | {"snnrepro.kernels.lif": "0"})
+    runner.experiments("demo2020")
+    assert Path(os.environ["NUMBA_CACHE_DIR"]).parent == first.parent and Path(os.environ["NUMBA_CACHE_DIR"]) != first
+
+
+def test_the_folder_of_machine_code_is_named_before_numba_is_there(demo):
+    program = (
+        "import sys; from snnrepro import cli, execute, runner; assert 'numba' not in sys.modules;"
+        "runner.experiments('demo2020'); import numba; print(numba.config.CACHE_DIR)"
+    )
+    variables = {name: value for name, value in os.environ.items() if name != "NUMBA_CACHE_DIR"}
+    done = subprocess.run([sys.executable, "-c", program], env=variables, capture_output=True, text=True, check=True)
+    assert Path(done.stdout.strip()).parent == demo / ".runs" / "numba"
 
 
 def test_npz_without_json_is_not_a_finished_seed(demo):

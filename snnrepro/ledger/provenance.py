@@ -124,7 +124,7 @@ def kernel_hashes() -> dict[str, str]:
     hashes: dict[str, str] = {}
     for folder in snnrepro.__path__:
         for file in Path(folder, "kernels").glob("*.py"):
-            hashes |= source_hashes(f"snnrepro.kernels.{file.stem}" if file.stem != "__init__" else "snnrepro.kernels")
+            hashes |= source_hashes(f"snnrepro.kernels.{file.stem}")
     return hashes
 
 
