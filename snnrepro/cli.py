@@ -108,14 +108,20 @@ def _run(arguments: argparse.Namespace) -> int:
     targets = _targets(arguments.target)
     for target in targets:
         runner.find(*target, arguments.profile)
+    options = {"jobs": arguments.jobs, "cluster": arguments.cluster, "fresh": arguments.fresh}
+    problems = []
     for target in targets:
-        runs = runner.run(
-            *target, arguments.profile, seeds, jobs=arguments.jobs, cluster=arguments.cluster, fresh=arguments.fresh
-        )
+        try:
+            runs = runner.run(*target, arguments.profile, seeds, **options)
+        except UserError as error:  # the other experiments may do without what this one lacks
+            problems.append(str(error))
+            continue
         print(f"{'/'.join(target)} ({arguments.profile}), {len(runs.seeds)} seeds, data {runs.data}")
         for name, values in runs.metrics.items():
             mean, low, high = ledger.t_interval(values)
             print(f"  {name}: {mean:.4g}" + (f" [{low:.4g}, {high:.4g}]" if len(values) > 1 else ""))
+    if problems:
+        raise UserError("; ".join(dict.fromkeys(problems)))
     return 0
 
 

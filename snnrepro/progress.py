@@ -60,13 +60,20 @@ class Watch:
 
     def finished(self, seed: int, metrics: dict[str, float]) -> None:
         """Take note that a seed ended with these metrics."""
+        self._ended(seed, "finished", _note(metrics))
+
+    def failed(self, seed: int, reason: str) -> None:
+        """Take note that a seed ended without a result."""
+        self._ended(seed, "failed", reason)
+
+    def _ended(self, seed: int, how: str, note: str) -> None:
         self.waiting.discard(seed)
         done = self.total - len(self.waiting)
         if self.quiet:
             return
         if not self.bars:
             left = _left(self.start, done / self.total)
-            say(f"{self.name}: seed {seed} finished, {done}/{self.total}{left}  {_note(metrics)}")
+            say(f"{self.name}: seed {seed} {how}, {done}/{self.total}{left}  {note}")
             return
         with self.lock:
             if seed in self.rows:

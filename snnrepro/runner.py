@@ -5,6 +5,7 @@ presence says that the seed is finished. A killed run loses at most the seeds in
 """
 
 import contextlib
+import dataclasses
 import functools
 import hashlib
 import json
@@ -12,7 +13,7 @@ import math
 import os
 import sys
 import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
@@ -20,6 +21,11 @@ from typing import Any
 
 import numpy as np
 import threadpoolctl
+
+try:
+    import fcntl
+except ImportError:  # Windows: two runs of one target are not told apart there
+    fcntl = None
 
 from snnrepro import files, ledger, paths, progress
 from snnrepro.errors import UserError
@@ -130,8 +136,8 @@ def run(
         quiet: shows no progress.
 
     Raises:
-        UserError: a name or number above is wrong, a seed returns a number that is not finite, a file cannot be read or
-            written, a worker dies.
+        UserError: a name or number above is wrong, another run is at work there, a file cannot be read or written, a worker
+            dies; or seeds failed, for lack of data or with a number that is not finite: the others are finished then.
     """
     job = _job(citekey, experiment, profile)
     seeds = tuple(dict.fromkeys(job.seeds if seeds is None else seeds))
@@ -144,8 +150,9 @@ def run(
     if old := [seed for seed in todo if states[seed] != "missing"]:
         progress.say(f"{job.name}: computing seeds {_ranges(old)} again, {states[old[0]]} changed since", quiet)
     if todo:
-        _tidy(job, [seed for seed in seeds if seed not in todo])
-        _compute(job, todo, jobs, cluster, fresh, quiet)
+        with _alone(job):
+            _tidy(job, [seed for seed in seeds if seed not in todo])
+            _compute(job, todo, jobs, cluster, fresh, quiet)
     return _load(job, seeds)
 
 
@@ -234,18 +241,16 @@ class _Job:
         changed = sorted(name for name, _ in self.sources.items() ^ found["sources"].items())
         return ", ".join(dict.fromkeys(changed)) or "finished"
 
-    def write(self, seed: int, result: Result, cpu_seconds: float) -> dict[str, float]:
-        """Store a seed, the JSON file last, and return its metrics."""
-        metrics, early = _finite(self, seed, result.metrics), _finite(self, seed, result.early)
+    def write(self, seed: int, result: Result, cpu_seconds: float) -> None:
+        """Store a seed, the JSON file last."""
         content = {
             "schema": SCHEMA, "seed": seed, "config_hash": self.config_hash, "sources": self.sources,
-            "metrics": metrics, "early": early, "data": result.data, "cpu_seconds": cpu_seconds,
+            "metrics": result.metrics, "early": result.early, "data": result.data, "cpu_seconds": cpu_seconds,
         }  # fmt: skip
         target = self.folder / f"{seed}.json"
         target.unlink(missing_ok=True)
         files.write_npz(target.with_suffix(".npz"), {key: np.asarray(array) for key, array in result.arrays.items()})
         files.write_json(target, content)
-        return metrics
 
     def checkpoint(self, seed: int) -> Path:
         """File that a long seed may use; named after configuration and sources, so that no old one is taken."""
@@ -260,7 +265,7 @@ class _Job:
         for file in self.folder.glob(f"{seed}.*"):
             kept = keep is not None and file.suffix == ".npz" and file.name.startswith(keep.stem)
             if not kept and file not in (self.folder / f"{seed}.json", self.folder / f"{seed}.npz"):
-                file.unlink()
+                file.unlink(missing_ok=True)
 
 
 def _job(citekey: str, key: str, profile: str) -> _Job:
@@ -282,17 +287,25 @@ def _ranges(seeds: Iterable[int]) -> str:
     return ",".join(str(part[0]) if len(part) == 1 else f"{part[0]}-{part[-1]}" for part in parts)
 
 
-def _finite(job: _Job, seed: int, numbers: dict[str, float]) -> dict[str, float]:
+def _named(seeds: Collection[int]) -> str:
+    """Seeds in words: seed 3, seeds 0-2,5."""
+    return f"{'seed' if len(seeds) == 1 else 'seeds'} {_ranges(seeds)}"
+
+
+def _finite(numbers: dict[str, float]) -> dict[str, float]:
     """Return the numbers as plain floats."""
     plain = {name: float(value) for name, value in numbers.items()}
     for name, value in plain.items():
         if not math.isfinite(value):
-            raise UserError(f"{job.name}, seed {seed}: metric {name} is {value}, not a finite number")
+            raise UserError(f"metric {name} is {value}, not a finite number")
     return plain
 
 
 def _load(job: _Job, seeds: tuple[int, ...]) -> Runs:
     found = [job.read(seed) for seed in seeds]
+    for seed, one in zip(seeds, found, strict=True):
+        if any(one[field].keys() != found[0][field].keys() for field in ("metrics", "early")):
+            raise UserError(f"{job.name}: seeds {seeds[0]} and {seed} have different metrics; run again with --fresh")
 
     def columns(field: str) -> dict[str, np.ndarray]:
         return {name: np.array([one[field][name] for one in found]) for name in found[0][field]}
@@ -307,6 +320,34 @@ def _load(job: _Job, seeds: tuple[int, ...]) -> Runs:
     )  # fmt: skip
 
 
+@contextlib.contextmanager
+def _alone(job: _Job) -> Iterator[None]:
+    """Hold the run folder: a second run there would remove the files of the first.
+
+    The lock is one of the system, on a file beside the folder that says whose it is and stays. The system takes the lock from a
+    process that ends, however it ends.
+    """
+    file = job.folder.with_name(f"{job.folder.name}.lock")
+    try:
+        job.folder.mkdir(parents=True, exist_ok=True)
+        lock = file.open("a+")
+    except OSError as error:
+        raise UserError(f"{files.shown(job.folder)}: cannot write there: {error.strerror}") from None
+    with lock:
+        try:
+            if fcntl:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            whose = f"another run (process {file.read_text()})"
+            raise UserError(f"{whose} is at work on {job.name}; wait until it ends, or stop it") from None
+        except OSError:  # a file system without locks
+            pass
+        lock.truncate(0)
+        lock.write(str(os.getpid()))
+        lock.flush()
+        yield
+
+
 def _tidy(job: _Job, finished: list[int]) -> None:
     """Remove what stayed beside finished seeds, where a run was killed between the last file of a seed and its sweep."""
     try:
@@ -317,21 +358,32 @@ def _tidy(job: _Job, finished: list[int]) -> None:
 
 
 def _compute(job: _Job, seeds: list[int], jobs: int, cluster: str | None, fresh: bool, quiet: bool) -> None:
-    """Run seeds and store each as soon as it is there."""
+    """Run seeds and store each as soon as it is there. Seeds that fail do not stop the others; they are named at the end."""
     try:
-        job.folder.mkdir(parents=True, exist_ok=True)
         for seed in seeds:
             job.sweep(seed, keep=None if fresh else job.checkpoint(seed))
     except OSError as error:
         raise UserError(f"{files.shown(job.folder)}: cannot write there: {error.strerror}") from None
+    failed: dict[str, list[int]] = {}
     with progress.Watch(job.name, job.folder, seeds, quiet) as watch:
         for seed, result, cpu_seconds in _outcomes(job, seeds, jobs, cluster):
-            watch.finished(seed, job.write(seed, result, cpu_seconds))
-            job.sweep(seed)
+            if isinstance(result, UserError):
+                failed.setdefault(str(result), []).append(seed)
+                watch.failed(seed, str(result))
+                job.sweep(seed, keep=job.checkpoint(seed))
+            else:
+                job.write(seed, result, cpu_seconds)
+                watch.finished(seed, result.metrics)
+                job.sweep(seed)
+    if failed:
+        reasons = [f"{_named(which)}: {reason}" for reason, which in failed.items()]
+        raise UserError(f"{job.name}, {'; '.join(reasons)}")
 
 
-def _outcomes(job: _Job, seeds: list[int], jobs: int, cluster: str | None) -> Iterator[tuple[int, Result, float]]:
-    """Results in the order in which the seeds finish."""
+def _outcomes(
+    job: _Job, seeds: list[int], jobs: int, cluster: str | None
+) -> Iterator[tuple[int, Result | UserError, float]]:
+    """Results, or why there is none, in the order in which the seeds finish."""
     jobs = min(jobs, len(seeds))
     if cluster is None and jobs == 1:
         yield from (_seed(*_call(job, seed)) for seed in seeds)
@@ -375,20 +427,19 @@ def _call(job: _Job, seed: int) -> tuple[str, str, str, int, Path, str, dict[str
 
 def _seed(
     citekey: str, key: str, profile: str, seed: int, checkpoint: Path, config_hash: str, sources: dict[str, str]
-) -> tuple[int, Result, float]:
+) -> tuple[int, Result | UserError, float]:
     """Run one seed in whatever process this is; return the seed, its result and the CPU seconds.
 
-    Progress and checkpoints need the runs folder, which the workers of a cluster may not share.
-
-    Raises:
-        UserError: the code that this process has loaded is not the one that the seed will be said to come from.
+    In place of a result there is a UserError where the seed fails with one, or where the code that this process has loaded is not
+    the one that the seed will be said to come from. Progress and checkpoints need the runs folder, which the workers of a cluster
+    may not share.
     """
     keep_compiled_apart()
     experiment = ledger.experiments(citekey)[key]
     loaded = _loaded_sources(citekey).get(key) or ledger.experiment_sources(citekey, experiment)
     if (ledger.config_hash(_config(experiment, profile)), loaded) != (config_hash, sources):
         hint = "run the command again; on a cluster, install the same version there"
-        raise UserError(f"{citekey}/{key}: a process has other sources than those on disk here; {hint}")
+        return seed, UserError(f"a process has other sources than those on disk here; {hint}"), 0.0
     shared = checkpoint.parent.is_dir()
     report = _reporter(checkpoint.with_name(f"{seed}.progress")) if shared else silent
     keep_freed_memory()
@@ -396,6 +447,9 @@ def _seed(
     try:
         with _one_thread():
             result = experiment.function(_config(experiment, profile), seed, report, checkpoint if shared else None)
+        result = dataclasses.replace(result, metrics=_finite(result.metrics), early=_finite(result.early))
+    except UserError as error:
+        result = error
     except Exception as error:
         error.add_note(f"in {citekey}/{key} ({profile}), seed {seed}")
         raise

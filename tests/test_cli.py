@@ -1,3 +1,4 @@
+import dataclasses
 import json
 import os
 import shutil
@@ -105,6 +106,28 @@ def test_number_that_is_not_finite_keeps_the_seeds_before_it(demo, capsys):
     assert cli.main(["run", "demo2020/broken", "--jobs", "1"]) == 2
     assert "snnrepro: demo2020/broken (quick), seed 1: metric loss is nan" in capsys.readouterr().err
     assert sorted(file.name for file in (demo / ".runs/demo2020/broken.quick").iterdir()) == ["0.json", "0.npz"]
+
+
+def test_run_of_a_chapter_finishes_what_it_can(demo, capsys, monkeypatch):
+    known = runner.experiments("demo2020")
+
+    def lacking(config, seed, progress, checkpoint):
+        raise UserError("the digits are missing; run `snnrepro data get mnist`")
+
+    for key in ("mistaken", "dying", "long"):
+        monkeypatch.delitem(known, key)
+    monkeypatch.setitem(known, "lacking", dataclasses.replace(known["walk"], function=lacking))
+    monkeypatch.setitem(known, "last", known["walk"])
+    assert cli.main(["run", "demo2020", "--jobs", "1"]) == 2
+    captured = capsys.readouterr()
+    assert captured.err.splitlines()[-1] == (
+        "snnrepro: demo2020/broken (quick), seed 1: metric loss is nan, not a finite number; "
+        "demo2020/lacking (quick), seeds 0-2: the digits are missing; run `snnrepro data get mnist`"
+    )
+    assert [line.split()[0] for line in captured.out.splitlines() if line[0] != " "] == [
+        "demo2020/walk",
+        "demo2020/last",
+    ]
 
 
 def test_chapter_without_a_module(demo, capsys):

@@ -5,6 +5,7 @@ import os
 import shutil
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import numpy as np
@@ -192,10 +193,58 @@ def test_npz_without_json_is_not_a_finished_seed(demo):
 
 
 @pytest.mark.parametrize("jobs", [1, 2])
-def test_number_that_is_not_finite_is_named(demo, jobs):
-    with pytest.raises(UserError, match=r"demo2020/broken \(quick\), seed 1: metric loss is nan"):
-        runner.run("demo2020", "broken", "quick", jobs=jobs, quiet=True)
-    assert not (folder(demo, "broken.quick") / "1.json").exists()
+def test_number_that_is_not_finite_is_named_and_the_other_seeds_are_finished(demo, capfd, jobs):
+    with pytest.raises(
+        UserError, match=r"^demo2020/broken \(quick\), seed 1: metric loss is nan, not a finite number$"
+    ):
+        runner.run("demo2020", "broken", "quick", seeds=range(8), jobs=jobs, quiet=True)
+    assert sorted(file.name for file in folder(demo, "broken.quick").glob("*.json")) == [
+        f"{seed}.json" for seed in (0, 2, 3, 4, 5, 6, 7)
+    ]
+    assert len(list(folder(demo, "broken.quick").iterdir())) == 14
+    assert capfd.readouterr() == ("", "")
+
+
+def test_seeds_that_fail_are_named_with_their_reasons(paper, capsys):
+    citekey, file = paper
+    edit(file, 'return Result({"size": config.size})', "raise UserError(['give it', 'take it'][seed // 2])")
+    edit(file, "from dataclasses", "from snnrepro.errors import UserError\nfrom dataclasses")
+    with pytest.raises(UserError) as caught:
+        runner.run(citekey, "one", "quick", seeds=range(3), jobs=1)
+    assert str(caught.value) == f"{citekey}/one (quick), seeds 0-1: give it; seed 2: take it"
+    assert f"{citekey}/one (quick): seed 2 failed, 3/3  take it" in capsys.readouterr().err
+
+
+def test_seeds_with_different_metrics(paper):
+    citekey, file = paper
+    edit(file, 'return Result({"size": config.size})', 'return Result({f"size{seed}": config.size})')
+    with pytest.raises(UserError, match=rf"{citekey}/one \(quick\): seeds 0 and 1 have different metrics; run again"):
+        runner.run(citekey, "one", "quick", jobs=1, quiet=True)
+
+
+def test_second_run_of_a_target_says_who_is_at_work(demo):
+    with subprocess.Popen(
+        [sys.executable, "-m", "snnrepro", "run", "demo2020/walk", "--profile", "paper"], stderr=subprocess.DEVNULL
+    ) as first:
+        try:
+            while not list(folder(demo, "walk.paper").glob("*.json")):
+                assert first.poll() is None
+                time.sleep(0.05)
+            hint = rf"another run \(process {first.pid}\) is at work on demo2020/walk \(paper\); wait until it ends"
+            with pytest.raises(UserError, match=hint):
+                runner.run("demo2020", "walk", "paper", jobs=1, quiet=True)
+            walk(seeds=(0,), jobs=1)
+        finally:
+            first.kill()
+    assert len(runner.run("demo2020", "walk", "paper", seeds=(98, 99), jobs=1, quiet=True).seeds) == 2
+
+
+def test_file_that_another_process_removes_first_is_no_error(demo, monkeypatch):
+    folder(demo).mkdir(parents=True)
+    left = folder(demo) / "0.progress"
+    glob = Path.glob
+    monkeypatch.setattr(Path, "glob", lambda place, what: [*glob(place, what), *([left] if what == "0.*" else [])])
+    walk(seeds=(0,), jobs=1)
 
 
 @pytest.mark.parametrize("jobs", [1, 2])
