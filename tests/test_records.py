@@ -204,7 +204,7 @@ def test_a_record_comes_back(demo):
     file = save_record(record(), ARRAYS)
     assert file == demo / "chapters" / "demo2020" / "results" / "walk.paper.json"
     back = load_record("demo2020", "walk", "paper")
-    assert back == record().model_copy(update={"arrays": "walk.paper.npz"})
+    assert back == record().model_copy(update={"arrays": "walk.paper.npz", "arrays_sha256": back.arrays_sha256})
     assert list(back.seeds) == [1, 2, 10]
     curve = load_arrays(back)[10]["curve"]
     assert curve.dtype == np.float32
@@ -309,10 +309,35 @@ def test_a_results_folder_that_is_read_only(demo, monkeypatch):
 
 def test_arrays_of_a_record_must_belong_to_it(demo):
     file = save_record(record(), ARRAYS)
-    made = load_record("demo2020", "walk", "paper")
+    made = load_record("demo2020", "walk", "paper").model_copy(update={"arrays_sha256": None})
     write_npz(file.with_suffix(".npz"), {"5/curve": 1})
     with pytest.raises(UserError, match=r"array 5/curve: belongs to no seed"):
         load_arrays(made)
     file.with_suffix(".npz").unlink()
     with pytest.raises(UserError, match=r"walk\.paper\.npz: cannot read it"):
         load_arrays(made)
+
+
+def test_arrays_of_another_recording_are_refused(demo, monkeypatch):
+    """A kill between the two files leaves new arrays beside the old record."""
+    file = save_record(record(), ARRAYS)
+    new = {name: array + 1 for name, array in ARRAYS.items()}
+    with monkeypatch.context() as patch:
+        patch.setattr(records, "write_json", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
+        with pytest.raises(KeyboardInterrupt):
+            save_record(record(), new)
+    with pytest.raises(UserError, match=r"walk\.paper\.npz: does not belong to the record beside it; record it again"):
+        load_arrays(load_record("demo2020", "walk", "paper"))
+    assert save_record(record(), new) == file
+    np.testing.assert_allclose(load_arrays(load_record("demo2020", "walk", "paper"))[1]["curve"], new["1/curve"])
+
+
+def test_record_from_before_the_checksum_is_read_and_stays_as_it_is(demo):
+    file = save_record(record(), ARRAYS)
+    content = json.loads(file.read_text())
+    del content["arrays_sha256"]
+    write_json(file, content)
+    before = file.read_bytes()
+    assert load_arrays(load_record("demo2020", "walk", "paper")).keys() == {1, 2, 10}
+    save_record(record(), ARRAYS)
+    assert file.read_bytes() == before

@@ -3,6 +3,7 @@ import itertools
 import json
 import os
 import shutil
+import signal
 import subprocess
 import sys
 import time
@@ -223,9 +224,8 @@ def test_seeds_with_different_metrics(paper):
 
 
 def test_second_run_of_a_target_says_who_is_at_work(demo):
-    with subprocess.Popen(
-        [sys.executable, "-m", "snnrepro", "run", "demo2020/walk", "--profile", "paper"], stderr=subprocess.DEVNULL
-    ) as first:
+    command = [sys.executable, "-m", "snnrepro", "run", "demo2020/walk", "--profile", "paper"]
+    with subprocess.Popen(command, stderr=subprocess.DEVNULL, start_new_session=True) as first:
         try:
             while not list(folder(demo, "walk.paper").glob("*.json")):
                 assert first.poll() is None
@@ -235,7 +235,7 @@ def test_second_run_of_a_target_says_who_is_at_work(demo):
                 runner.run("demo2020", "walk", "paper", jobs=1, quiet=True)
             walk(seeds=(0,), jobs=1)
         finally:
-            first.kill()
+            os.killpg(first.pid, signal.SIGKILL)
     assert len(runner.run("demo2020", "walk", "paper", seeds=(98, 99), jobs=1, quiet=True).seeds) == 2
 
 

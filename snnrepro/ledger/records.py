@@ -1,6 +1,7 @@
 """Records: what the seeds of an experiment gave, with provenance, kept in a chapter's `results`."""
 
 import datetime
+import hashlib
 import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -83,6 +84,7 @@ class Record(_Model):
         data: provenance tag of the samples.
         date: day of the recording, ISO 8601.
         arrays: name of the npz beside it, keys `<seed>/<array>`; None where the experiment returns none.
+        arrays_sha256: of what that npz holds; None in records from before there was this field.
     """
 
     citekey: str
@@ -98,6 +100,7 @@ class Record(_Model):
     data: str
     date: str
     arrays: str | None = None
+    arrays_sha256: str | None = None
 
     def values(self, metric: str) -> list[float] | None:
         """A metric of all seeds, None where the record has no such metric."""
@@ -182,7 +185,10 @@ def save_record(record: Record, arrays: Mapping[str, Any]) -> Path:
     file = record_path(record.citekey, record.experiment, record.profile)
     npz = file.with_suffix(".npz")
     stored = {name: _float32(np.asarray(array)) for name, array in arrays.items()}
-    record = record.model_copy(update={"arrays": npz.name if stored else None})
+    about = (
+        {"arrays": npz.name, "arrays_sha256": _sha256(stored)} if stored else {"arrays": None, "arrays_sha256": None}
+    )
+    record = record.model_copy(update=about)
     if _is_stored(record, stored, file):
         return file
     if stored:
@@ -224,13 +230,16 @@ def load_arrays(record: Record) -> dict[int, dict[str, np.ndarray]]:
     """Arrays of a record by seed, empty where the experiment returns none.
 
     Raises:
-        UserError: the npz is missing or damaged.
+        UserError: the npz is missing, damaged or not that of the record.
     """
     arrays: dict[int, dict[str, np.ndarray]] = {seed: {} for seed in record.seeds}
     if record.arrays is None:
         return arrays
     file = record_path(record.citekey, record.experiment, record.profile).with_suffix(".npz")
-    for key, array in read_npz(file).items():
+    found = read_npz(file)
+    if record.arrays_sha256 not in (None, _sha256(found)):
+        raise UserError(f"{shown(file)}: does not belong to the record beside it; record it again")
+    for key, array in found.items():
         seed, slash, name = key.partition("/")
         if not (slash and seed.isdigit() and int(seed) in arrays):
             raise UserError(f"{shown(file)}, array {key}: belongs to no seed of the record; record it again")
@@ -242,6 +251,15 @@ def _float32(array: np.ndarray) -> np.ndarray:
     return array.astype(np.float32) if array.dtype.kind == "f" else array
 
 
+def _sha256(arrays: Mapping[str, np.ndarray]) -> str:
+    """Checksum of names, types, shapes and numbers, whatever the compression of the file."""
+    digest = hashlib.sha256()
+    for name, array in sorted(arrays.items()):
+        digest.update(f"{name} {array.dtype.str} {array.shape}\n".encode())
+        digest.update(array.tobytes())
+    return digest.hexdigest()
+
+
 def _is_stored(record: Record, arrays: dict[str, np.ndarray], file: Path) -> bool:
     """Whether the files hold this record already, apart from what changes with every run. A damaged file does not."""
     try:
@@ -251,11 +269,13 @@ def _is_stored(record: Record, arrays: dict[str, np.ndarray], file: Path) -> boo
         there = read_npz(file.with_suffix(".npz")) if record.arrays else {}
     except UserError:
         return False
+    if present.arrays_sha256 not in (None, record.arrays_sha256):
+        return False
     return there.keys() == arrays.keys() and all(_same(there[name], arrays[name]) for name in arrays)
 
 
 def _lasting(record: Record) -> dict[str, Any]:
-    content = record.model_dump(exclude={"date", "machine"})
+    content = record.model_dump(exclude={"date", "machine", "arrays_sha256"})
     for seed in content["seeds"].values():
         del seed["cpu_seconds"]
     return content
