@@ -209,3 +209,64 @@ def test_the_package_of_an_imported_module_counts(package):
     before = hashes()
     package("kernels/__init__.py", "3", "4")
     assert changed_sources(before, hashes()) == ["snnrepro.kernels"]
+
+
+EXPERIMENTS = """
+from dataclasses import dataclass
+from snnrepro.method import step as advance
+from snnrepro.kernels import slow
+TABLE = {"a": 1}
+TABLE["a"] = 2
+setattr(slow, "speed", 3)
+GAIN = 4
+DEFAULT = 5
+OTHER = 6
+if GAIN > 10:
+    def halve(x):
+        kept = x / 7
+        return kept
+def twice(function):
+    return lambda *p: 8 * function(*p)
+class Part:
+    size: int = 9
+@dataclass(frozen=True)
+class Config:
+    part: Part = None
+def helper(x):
+    return deeper(x) + halve(x)
+def deeper(x):
+    return advance(x) * GAIN
+@twice
+def one(config: Config, seed, start=DEFAULT):
+    return helper(seed - 10)
+def two(config, seed):
+    return OTHER + 11
+"""
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "counts"),
+    [
+        ("deeper(x) +", "deeper(x) -", True),  # a helper
+        ("advance(x) *", "advance(x) +", True),  # its helper
+        ("GAIN = 4", "GAIN = 5", True),
+        ("size: int = 9", "size: int = 8", True),  # class of a field
+        ("DEFAULT = 5", "DEFAULT = 6", True),
+        ("8 * function", "9 * function", True),  # decorator
+        ("import step as advance", "import stop as advance", True),
+        ("x / 7", "x / 6", True),  # function in an `if`
+        ('TABLE["a"] = 2', 'TABLE["a"] = 3', True),  # binds no name
+        ('"speed", 3', '"speed", 4', True),
+        ("from snnrepro.kernels import slow", "from snnrepro.kernels import fast as slow", True),
+        ("seed - 10", "seed - 11", True),
+        ("OTHER + 11", "OTHER + 12", False),
+        ("OTHER = 6", "OTHER = 7", False),
+    ],
+)
+def test_what_counts_for_one_experiment(package, old, new, counts):
+    package("papers/mine.py", SOURCE, EXPERIMENTS)
+    before = source_hashes("snnrepro.papers.mine", "one")
+    assert "snnrepro.method" in before
+    package("papers/mine.py", old, new)
+    assert (source_hashes("snnrepro.papers.mine", "one") != before) == counts
+    assert source_hashes("snnrepro.papers.mine") != before

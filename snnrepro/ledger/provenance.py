@@ -172,7 +172,10 @@ def _read(file: Path, changed: int, name: str, function: str | None) -> tuple[st
 
 
 def _needed(tree: ast.Module, function: str) -> ast.Module:
-    """The top-level statements that a function needs, itself included, in the order of the file; each import on its own."""
+    """The top-level statements that a function needs, itself included, in the order of the file; each import on its own.
+
+    A statement that binds no name, like `TABLE["a"] = 2`, may change anything: it always counts.
+    """
     statements: list[ast.stmt] = []
     for node in tree.body:
         if isinstance(node, ast.Import | ast.ImportFrom):
@@ -182,10 +185,10 @@ def _needed(tree: ast.Module, function: str) -> ast.Module:
             statements.append(node)
     given: dict[str, list[int]] = {}
     for k, node in enumerate(statements):
-        for name in _names_given(node):
+        for name in _names_given(node) or [""]:
             given.setdefault(name, []).append(k)
     needed: set[int] = set()
-    todo = [function]
+    todo = [function, ""]
     while todo:
         for k in given.pop(todo.pop(), []):
             needed.add(k)
@@ -194,12 +197,18 @@ def _needed(tree: ast.Module, function: str) -> ast.Module:
 
 
 def _names_given(node: ast.stmt) -> list[str]:
-    """Names that a top-level statement binds."""
+    """Names that a top-level statement binds; of one that holds others, like `if` and `try`, those that are bound in it."""
     if isinstance(node, ast.FunctionDef | ast.ClassDef):
         return [node.name]
-    if isinstance(node, ast.Import | ast.ImportFrom):
-        return [alias.asname or alias.name.partition(".")[0] for alias in node.names]
-    return [child.id for child in ast.walk(node) if isinstance(child, ast.Name) and isinstance(child.ctx, ast.Store)]
+    names = []
+    for child in ast.walk(node):
+        if isinstance(child, ast.FunctionDef | ast.ClassDef):
+            names.append(child.name)
+        elif isinstance(child, ast.alias):
+            names.append(child.asname or child.name.partition(".")[0])
+        elif isinstance(child, ast.Name) and isinstance(child.ctx, ast.Store):
+            names.append(child.id)
+    return names
 
 
 def _imports(tree: ast.AST, package: str) -> Iterator[str]:
