@@ -1,5 +1,6 @@
 """Compares what the finished seeds say now with what the chapters have on record."""
 
+from collections import defaultdict
 from typing import NamedTuple
 
 from snnrepro import ledger, runner
@@ -22,17 +23,39 @@ class Comparison(NamedTuple):
         return order.index(self.now) < order.index(self.recorded)
 
 
-def compare(citekey: str) -> list[Comparison]:
-    """Comparisons of a chapter, for each claim and profile that is on record and whose seeds are all finished here.
+class LeftOut(NamedTuple):
+    """A record that nothing here can be compared with.
+
+    Attributes:
+        target: `citekey/experiment`.
+        why: what is missing or has changed, by seed.
+    """
+
+    target: str
+    profile: str
+    why: str
+
+
+def compare(citekey: str) -> tuple[list[Comparison], list[LeftOut]]:
+    """Comparisons of a chapter, one a claim and profile, over the seeds of the record; and the records that had to be left out.
 
     The verdict on record is the one its numbers gave when they were recorded, whatever changed since.
     """
-    found = []
+    judged_by = defaultdict(list)
     for claim in ledger.load_claims(citekey).claims:
         for profile in ORDER:
-            old = ledger.load_record(citekey, claim.experiment, profile) if claim.band(profile) else None
-            new = runner.recordable(citekey, claim.experiment, profile) if old else None
-            if new and len(new.seeds) >= len(old.seeds):
-                verdicts = [ledger.by_numbers(claim, record) for record in (old, new)]
-                found.append(Comparison(f"{citekey}/{claim.id}", profile, *verdicts))
-    return found
+            if claim.band(profile):
+                judged_by[claim.experiment, profile].append(claim)
+    compared, left_out = [], []
+    for (experiment, profile), claims in judged_by.items():
+        old = ledger.load_record(citekey, experiment, profile)
+        if old is None:
+            continue
+        if why := runner.unfinished(citekey, experiment, profile, list(old.seeds)):
+            left_out.append(LeftOut(f"{citekey}/{experiment}", profile, why))
+            continue
+        new = runner.recordable(citekey, experiment, profile, list(old.seeds))
+        for claim in claims:
+            verdicts = [ledger.by_numbers(claim, record) for record in (old, new)]
+            compared.append(Comparison(f"{citekey}/{claim.id}", profile, *verdicts))
+    return compared, left_out

@@ -148,7 +148,11 @@ def _chapters(citekey: str | None) -> list[str]:
     if citekey:
         paths.chapter(citekey)
         return [citekey]
-    return paths.citekeys()
+    if known := paths.citekeys():
+        return known
+    raise UserError(
+        f"there are no chapters in {paths.root()}; run it in the repository, or set SNNREPRO_ROOT to its folder"
+    )
 
 
 def _list(arguments: argparse.Namespace) -> int:
@@ -174,12 +178,16 @@ def _list(arguments: argparse.Namespace) -> int:
 def _check(arguments: argparse.Namespace) -> int:
     from snnrepro import check
 
-    compared = [one for citekey in _chapters(arguments.citekey) for one in check.compare(citekey)]
-    for one in compared:
-        mark = "WORSE" if one.worse else "ok"
-        print(f"{mark:5}  {one.claim} ({one.profile}): recorded {one.recorded}, now {one.now}")
-    worse = sum(one.worse for one in compared)
-    print(f"{len(compared)} verdicts compared, {worse} worse")
+    total = worse = missed = 0
+    for citekey in _chapters(arguments.citekey):
+        compared, left_out = check.compare(citekey)
+        for one in compared:
+            mark = "WORSE" if one.worse else "ok"
+            print(f"{mark:5}  {one.claim} ({one.profile}): recorded {one.recorded}, now {one.now}")
+        for record in left_out:
+            print(f"{'-':5}  {record.target} ({record.profile}): not compared, {record.why}")
+        total, worse, missed = total + len(compared), worse + sum(one.worse for one in compared), missed + len(left_out)
+    print(f"{total} verdicts compared, {worse} worse; {missed} records not compared")
     return 1 if worse else 0
 
 

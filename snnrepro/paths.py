@@ -8,8 +8,14 @@ from snnrepro.errors import UserError
 
 
 def root() -> Path:
-    """The repository: $SNNREPRO_ROOT, else the nearest parent of the working folder that looks like it, else the package's parent."""
+    """The repository: $SNNREPRO_ROOT, else the nearest parent of the working folder that looks like it, else the package's parent.
+
+    Raises:
+        UserError: $SNNREPRO_ROOT names no folder with chapters.
+    """
     if named := os.environ.get("SNNREPRO_ROOT"):
+        if not Path(named, "chapters").is_dir():
+            raise UserError(f"SNNREPRO_ROOT names {named}, which has no folder chapters; mend or unset it")
         return Path(named).resolve()
     here = Path.cwd()
     for folder in (here, *here.parents):

@@ -156,13 +156,23 @@ def run(
     return _load(job, seeds)
 
 
-def recordable(citekey: str, experiment: str, profile: str) -> ledger.Record | None:
-    """Build the record that the finished seeds of a profile make; None if there are none.
-
-    Seeds that the profile does not name are left out.
-    """
+def unfinished(citekey: str, experiment: str, profile: str, seeds: Iterable[int]) -> str:
+    """Say in words which of the seeds are not finished, and why; empty where all are."""
     job = _job(citekey, experiment, profile)
-    seeds = [seed for seed in job.seeds if job.state(seed) == "finished"]
+    states: dict[str, list[int]] = {}
+    for seed in seeds:
+        states.setdefault(job.state(seed), []).append(seed)
+    states.pop("finished", None)
+    return "; ".join(
+        f"{_named(which)} not run here" if state == "missing" else f"{_named(which)} run before a change of {state}"
+        for state, which in states.items()
+    )
+
+
+def recordable(citekey: str, experiment: str, profile: str, seeds: Iterable[int] | None = None) -> ledger.Record | None:
+    """Build the record that the finished ones of some seeds make, those of the profile by default; None if there are none."""
+    job = _job(citekey, experiment, profile)
+    seeds = [seed for seed in (job.seeds if seeds is None else seeds) if job.state(seed) == "finished"]
     if not seeds:
         return None
     return ledger.build_record(citekey, experiment, profile, job.experiment, {seed: job.read(seed) for seed in seeds})

@@ -137,6 +137,17 @@ def test_chapter_without_a_module(demo, capsys):
     assert "chapter lost2020 has no experiments; write snnrepro/papers/lost2020.py" in fails(capsys, "run", "lost2020")
 
 
+@pytest.mark.parametrize("command", [["list"], ["check"], ["execute", "--check"], ["run", "demo2020"]])
+def test_repository_that_is_not_there(capsys, monkeypatch, tmp_path, command):
+    for wrong in (tmp_path, tmp_path / "absent"):
+        monkeypatch.setenv("SNNREPRO_ROOT", str(wrong))
+        assert f"SNNREPRO_ROOT names {wrong}, which has no folder chapters; mend or unset it" in fails(capsys, *command)
+    (tmp_path / "chapters").mkdir()
+    monkeypatch.setenv("SNNREPRO_ROOT", str(tmp_path))
+    message = fails(capsys, *command)
+    assert (f"there are no chapters in {tmp_path}; run it in the" in message) == (command[0] != "run")
+
+
 def test_metric_that_no_experiment_gives(demo, capsys):
     (demo / CLAIMS).write_text((demo / CLAIMS).read_text().replace("walk.size", "wolk.size"))
     message = fails(capsys, "list")
@@ -236,13 +247,34 @@ def test_check_fails_when_a_verdict_is_worse(demo, capsys, monkeypatch):
     assert "WORSE  demo2020/size-bounded (quick): recorded pass, now fail" in capsys.readouterr().out
 
 
-def test_check_compares_whole_sets_only(demo, capsys):
+def test_check_compares_whole_sets_only_and_says_what_is_left_out(demo, capsys, monkeypatch):
     cli.main(["run", "demo2020/walk", "--jobs", "1"])
     cli.main(["record", "demo2020/walk", "--profile", "quick"])
     (demo / ".runs" / "demo2020" / "walk.quick" / "1.json").unlink()
     capsys.readouterr()
     assert cli.main(["check"]) == 0
-    assert capsys.readouterr().out == "0 verdicts compared, 0 worse\n"
+    left_out = "-      demo2020/walk (quick): not compared, seed 1 not run here\n"
+    summary = "0 verdicts compared, 0 worse; 1 records not compared\n"
+    assert capsys.readouterr().out == left_out + summary
+    monkeypatch.setattr(runner.ledger, "experiment_sources", lambda *_: {"snnrepro.other": "0"})
+    assert cli.main(["check"]) == 0
+    why = (
+        "seeds 0,2 run before a change of snnrepro.experiment, snnrepro.other, snnrepro.papers.demo2020; seed 1 not run"
+    )
+    assert why in capsys.readouterr().out
+
+
+def test_check_compares_the_seeds_of_the_record(demo, capsys, monkeypatch):
+    cli.main(["run", "demo2020/walk", "--jobs", "1", "--seeds", "0-1"])
+    cli.main(["record", "demo2020/walk", "--profile", "quick"])
+    cli.main(["run", "demo2020/walk", "--jobs", "1"])
+    file = demo / ".runs" / "demo2020" / "walk.quick" / "2.json"
+    content = json.loads(file.read_text())
+    content["metrics"]["size"] = 99.0
+    file.write_text(json.dumps(content))
+    capsys.readouterr()
+    assert cli.main(["check"]) == 0
+    assert "demo2020/size-bounded (quick): recorded pass, now pass" in capsys.readouterr().out
 
 
 def test_data_lists_every_file(capsys):
