@@ -196,7 +196,8 @@ def _data(arguments: argparse.Namespace) -> int:
 
     if arguments.action is None:
         for row in data.status():
-            print(f"{row.set:14} {row.file:28} {row.bytes:>10} bytes  {row.licence:14} {row.where}")
+            size = "unknown" if row.bytes is None else row.bytes
+            print(f"{row.set:14} {row.file:28} {size:>10} bytes  {row.licence:14} {row.where}")
         return 0
     if arguments.name is None:
         raise UserError("data get: name a data set, e.g. snnrepro data get mnist")

@@ -192,15 +192,18 @@ def interactive(name: str, *, citekey: str, caption: str, alt: str, data: dict, 
         tolerance: as in `publish`.
 
     Raises:
-        UserError: empty texts, a missing key, or series whose lengths do not fit.
+        UserError: empty texts, a missing key, series whose lengths do not fit, or what is no plain list of finite numbers.
     """
     caption, alt = _texts(name, caption, alt)
     series = _check_interactive(name, data)
+    try:
+        embedded = json.dumps(data, sort_keys=True, separators=(",", ":"), allow_nan=False).replace("</", "<\\/")
+    except (TypeError, ValueError) as error:
+        raise UserError(f"figure {name}: data must be plain lists of finite numbers ({error}); try .tolist()") from None
     arrays = {"slider": np.asarray(data["slider_values"], dtype=float)}
     for number, one in enumerate(series):
         arrays[f"x{number}"], arrays[f"y{number}"] = np.asarray(one["x"], float), np.asarray(one["y"], float)
     _write_data(name, citekey, arrays, tolerance)
-    embedded = json.dumps(data, sort_keys=True, separators=(",", ":"), allow_nan=False).replace("</", "<\\/")
     figure = (
         f'<figure class="snn-interactive-figure" id="{html.escape(citekey)}-{html.escape(name)}">\n'
         f'<div class="snn-interactive" role="group" aria-label="{html.escape(alt)}">'
@@ -272,9 +275,7 @@ def _write_data(name: str, citekey: str, data: dict[str, np.ndarray], tolerance:
         if not (math.isfinite(limits[key]) and limits[key] >= 0):
             raise UserError(f"figure {name}: tolerance of {key} must be a finite number, 0 or more")
     arrays |= {f"tolerance/{key}": np.asarray(float(limit)) for key, limit in limits.items()}
-    target = paths.runs(citekey) / "figures" / f"{name}.npz"
-    target.parent.mkdir(parents=True, exist_ok=True)
-    write_npz(target, arrays)
+    write_npz(paths.runs(citekey) / "figures" / f"{name}.npz", arrays)
 
 
 def _check_interactive(name: str, data: dict) -> list[dict]:
@@ -283,15 +284,29 @@ def _check_interactive(name: str, data: dict) -> list[dict]:
         raise UserError(
             f"figure {name}: data needs x_label, y_label, slider_label, slider_values, and series or panels"
         )
+    if any({"title", "series"} - panel.keys() for panel in data.get("panels", ())):
+        raise UserError(f"figure {name}: each panel needs title and series")
     series = data["series"] if "series" in data else [one for panel in data["panels"] for one in panel["series"]]
-    if not series or len(data["slider_values"]) < 2:
+    sliders = _numbers(name, "slider_values", data["slider_values"])
+    if not series or sliders.ndim != 1 or len(sliders) < 2:
         raise UserError(f"figure {name}: at least one series and two slider values are needed")
     for one in series:
+        if lacking := {"name", "role", "x", "y"} - one.keys():
+            raise UserError(f"figure {name}: a series lacks {', '.join(sorted(lacking))}")
         if one["role"] not in COLOURS:
             raise UserError(f"figure {name}: role {one['role']!r} of {one['name']!r} is not in figures.COLOURS")
-        if len(one["y"]) != len(data["slider_values"]) or any(len(row) != len(one["x"]) for row in one["y"]):
+        x, y = (_numbers(name, f"{axis} of {one['name']!r}", one[axis]) for axis in ("x", "y"))
+        if x.ndim != 1 or y.shape != (len(sliders), len(x)):
             raise UserError(f"figure {name}: series {one['name']!r} needs one y a slider value, each as long as x")
     return series
+
+
+def _numbers(name: str, what: str, values: list) -> np.ndarray:
+    """Values as an array, if they are numbers in lists of equal lengths."""
+    try:
+        return np.asarray(values, dtype=float)
+    except (TypeError, ValueError):
+        raise UserError(f"figure {name}: {what} must be numbers, in lists of equal lengths") from None
 
 
 def _display(bundle: dict[str, str], snnrepro: dict[str, str] | None) -> None:

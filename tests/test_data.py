@@ -15,8 +15,9 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from rich.progress import Progress
 
-from snnrepro import data
+from snnrepro import cli, data
 from snnrepro.data import registry
 from snnrepro.errors import UserError
 
@@ -190,6 +191,15 @@ def test_own_folder_that_does_not_exist_is_named(monkeypatch):
         data.mnist()
 
 
+@pytest.mark.parametrize("variable", ["SNNREPRO_DATA", "SNNREPRO_CACHE"])
+def test_home_of_a_user_that_there_is_not_is_one_line(variable, monkeypatch):
+    monkeypatch.setenv(variable, "~no-such-user/x")
+    with pytest.raises(
+        UserError, match=f"{variable} names ~no-such-user/x, and there is no such user; mend or unset it"
+    ):
+        data.status()
+
+
 def test_incomplete_set_is_no_silent_fallback(tiny, tmp_path, no_network):
     write(tmp_path / "cache", {name: content for name, content in tiny.items() if name != IMAGES})
     with pytest.raises(UserError, match=f"mnist is incomplete: {IMAGES} not found; run `snnrepro data get mnist`"):
@@ -351,6 +361,16 @@ def test_status_says_where_each_file_is(tiny, tmp_path, no_network):
     assert rows["mnist", "train-images-idx3-ubyte.gz"].bytes == len(tiny[IMAGES])
     assert rows["fashion-mnist", "t10k-labels-idx1-ubyte.gz"].where == "missing"
     assert rows["fashion-mnist", "t10k-labels-idx1-ubyte.gz"].licence == "MIT"
+
+
+def test_size_that_is_not_known_is_not_zero(no_network, capsys):
+    assert {row.bytes for row in data.status() if row.set == "shd"} == {None}
+    assert cli.main(["data"]) == 0
+    assert re.search(r"^shd +shd_train\.h5\.gz +unknown bytes", capsys.readouterr().out, re.MULTILINE)
+    with Progress(disable=True) as progress:
+        registry._Bar(progress, "shd/shd_test.h5.gz")
+        registry._Bar(progress, IMAGES)
+        assert [task.total for task in progress.tasks] == [None, registry.FILES[IMAGES].bytes]
 
 
 # --- encoders -----------------------------------------------------------------------------------------------------

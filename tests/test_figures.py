@@ -153,12 +153,34 @@ def test_interactive_embeds_its_data(shown):
         ({"series": [{"name": "a", "role": "ours", "x": [0, 1], "y": [[0, 1]]}]}, "one y a slider value"),
         ({"series": [{"name": "a", "role": "ours", "x": [0, 1], "y": [[0], [1]]}]}, "as long as x"),
         ({"series": [{"name": "a", "role": "mauve", "x": [0], "y": [[0], [1]]}]}, "mauve"),
+        ({"series": [{"name": "a", "x": [0], "y": [[0], [1]]}]}, "a series lacks role"),
+        ({"series": [{"name": "a", "role": "ours", "x": [0], "y": [[0], [np.nan]]}]}, "plain lists of finite numbers"),
+        ({"series": [{"name": "a", "role": "ours", "x": [0], "y": np.zeros((2, 1))}]}, "plain lists .* try .tolist"),
+        ({"series": [{"name": "a", "role": "ours", "x": ["u"], "y": [[0], [1]]}]}, "x of 'a' must be numbers"),
+        ({"series": [{"name": "a", "role": "ours", "x": [0, 1], "y": [[0, 1], [1]]}]}, "y of 'a' must be numbers, in"),
+        ({"slider_values": 3}, "two slider values"),
+        ({"slider_values": [1, None, "a"]}, "slider_values must be numbers"),
     ],
 )
 def test_interactive_refuses_what_it_cannot_draw(shown, change, word):
-    with pytest.raises(UserError, match=word):
+    with pytest.raises(UserError, match=f"figure fig-2: .*{word}"):
         figures.interactive("fig-2", citekey="made2024", caption="c", alt="a", data=curves(**change))
     assert not shown[1]
+    assert not list(shown[0].rglob("*.npz"))
+
+
+def test_panels_of_an_interactive_figure_have_a_title_and_series(shown):
+    data = curves()
+    data["panels"] = [{"series": data.pop("series")}]
+    with pytest.raises(UserError, match="fig-2: each panel needs title and series"):
+        figures.interactive("fig-2", citekey="made2024", caption="c", alt="a", data=data)
+
+
+def test_a_folder_that_cannot_be_made_is_one_line(shown):
+    (shown[0] / ".runs").write_text("a file where a folder should be")
+    with pytest.raises(UserError, match=r"fig-1\.npz: cannot write it: "):
+        publish()
+    plt.close("all")
 
 
 def test_raster_draws_one_tick_a_spike():

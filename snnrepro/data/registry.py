@@ -182,34 +182,36 @@ class Row(NamedTuple):
         set: name of the data set.
         file: name of the file.
         where: its path, `embedded in <package>`, or `missing`.
-        bytes: size on disk, or of the published file if it is missing.
+        bytes: size on disk, or of the published file if it is missing; None where that is not known.
         licence: terms of use.
     """
 
     set: str
     file: str
     where: str
-    bytes: int
+    bytes: int | None
     licence: str
 
 
 def cache() -> Path:
-    """Folder that downloads go to: $SNNREPRO_CACHE, else the user's cache folder."""
-    named = os.environ.get("SNNREPRO_CACHE")
-    return Path(named).expanduser() if named else Path(pooch.os_cache("snnrepro"))
+    """Folder that downloads go to: $SNNREPRO_CACHE, else the user's cache folder.
+
+    Raises:
+        UserError: $SNNREPRO_CACHE names the home of a user that there is not.
+    """
+    return _named_folder("SNNREPRO_CACHE") or Path(pooch.os_cache("snnrepro"))
 
 
 def find(name: str) -> Path | None:
     """Where a file of `FILES` lies, not yet checked; None where it is nowhere.
 
     Raises:
-        UserError: $SNNREPRO_DATA does not name a folder.
+        UserError: $SNNREPRO_DATA does not name a folder, or $SNNREPRO_CACHE cannot be one.
     """
     places = [cache() / name]
-    if named := os.environ.get("SNNREPRO_DATA"):
-        folder = Path(named).expanduser()
+    if folder := _named_folder("SNNREPRO_DATA"):
         if not folder.is_dir():
-            raise UserError(f"SNNREPRO_DATA names {named}, which is not a folder; mend or unset it")
+            raise UserError(f"SNNREPRO_DATA names {folder}, which is not a folder; mend or unset it")
         places.insert(0, folder / name)
     if embedded := _embedded(name):
         places.append(embedded)
@@ -287,8 +289,19 @@ def status() -> list[Row]:
         where = "missing" if path is None else str(path)
         if path and path == _embedded(name):
             where = f"embedded in {EMBEDDED[name][0]}"
-        rows.append(Row(set_name, file_name, where, path.stat().st_size if path else file.bytes, file.licence))
+        size = path.stat().st_size if path else file.bytes or None
+        rows.append(Row(set_name, file_name, where, size, file.licence))
     return rows
+
+
+def _named_folder(variable: str) -> Path | None:
+    """Folder that an environment variable names; None where it is not set."""
+    if not (named := os.environ.get(variable)):
+        return None
+    try:
+        return Path(named).expanduser()
+    except RuntimeError:
+        raise UserError(f"{variable} names {named}, and there is no such user; mend or unset it") from None
 
 
 def _set(name: str) -> str:
@@ -329,7 +342,7 @@ class _Bar:
 
     def __init__(self, progress: Progress, name: str):
         self.progress = progress
-        self.task = progress.add_task(name, total=FILES[name].bytes)
+        self.task = progress.add_task(name, total=FILES[name].bytes or None)
 
     def update(self, step: int) -> None:
         self.progress.advance(self.task, step)
