@@ -132,12 +132,21 @@ def _record(arguments: argparse.Namespace) -> int:
     if "/" not in arguments.target:
         targets = [target for target in targets if runner.finished(*target, arguments.profile)]
         if not targets:
+            other = "quick" if arguments.profile == "paper" else "paper"
+            there = any(runner.finished(*target, other) for target in _targets(arguments.target))
+            only = f", finished are only seeds of {other}, see --profile {other}" if there else ""
             raise UserError(
-                f"nothing to record for {arguments.target} ({arguments.profile}); first:"
+                f"nothing to record for {arguments.target} ({arguments.profile}){only}; first:"
                 f" snnrepro run {arguments.target} --profile {arguments.profile}"
             )
+    problems = []
     for target in targets:
-        print(runner.record(*target, arguments.profile).relative_to(paths.root()))
+        try:
+            print(runner.record(*target, arguments.profile).relative_to(paths.root()))
+        except UserError as error:
+            problems.append(str(error))
+    if problems:
+        raise UserError("; ".join(problems))
     return 0
 
 

@@ -182,7 +182,8 @@ def record(citekey: str, experiment: str, profile: str) -> Path:
     """Merge the finished seeds of a profile into the chapter's `results/<experiment>.<profile>.json` and `.npz`.
 
     A record of the same code and configuration never loses a seed that the profile names: seeds that are not finished here, because
-    they were run on another machine, stay as they are in the record.
+    they were run on another machine, stay as they are in the record. Finished seeds that the profile does not name are left out, with a
+    line that says so.
 
     Raises:
         UserError: no seed is finished, or the present record holds seeds that are not finished here and were run with other
@@ -191,8 +192,16 @@ def record(citekey: str, experiment: str, profile: str) -> Path:
     job = _job(citekey, experiment, profile)
     new = recordable(citekey, experiment, profile)
     command = f"snnrepro run {citekey}/{experiment} --profile {profile}"
+    extra = [seed for seed in finished(citekey, experiment, profile) if seed not in job.seeds]
     if new is None:
-        raise UserError(f"nothing to record for {job.name}; first: {command}")
+        there = [f"{_named(extra)}, not of the profile"] if extra else []
+        other = "quick" if profile == "paper" else "paper"
+        if seeds := finished(citekey, experiment, other):
+            there.append(f"{_named(seeds)} of {other}, see --profile {other}")
+        only = f", finished is only {' and '.join(there)}" if there else ""
+        raise UserError(f"nothing to record for {job.name}{only}; first: {command}")
+    if extra:
+        progress.say(f"{job.name}: left out {_named(extra)}, not of the profile")
     results = {seed: job.read(seed) for seed in new.seeds}
     arrays = {f"{seed}/{name}": array for seed in new.seeds for name, array in job.arrays(seed).items()}
     old = ledger.load_record(citekey, experiment, profile)

@@ -234,6 +234,36 @@ def test_run_record_list_and_check(demo, capsys):
     assert "demo2020/size-bounded (quick): recorded pass, now pass" in capsys.readouterr().out
 
 
+def test_record_says_what_it_leaves_out(demo, capsys):
+    cli.main(["run", "demo2020/walk", "--jobs", "1", "--seeds", "7-8"])
+    capsys.readouterr()
+    only = "nothing to record for demo2020/walk (quick), finished is only seeds 7-8, not of the profile; first: snnrepro run"
+    for target in ("demo2020/walk", "demo2020"):
+        assert only in fails(capsys, "record", target, "--profile", "quick")
+    only = (
+        "nothing to record for demo2020/walk (paper), finished is only seeds 7-8 of quick, see --profile quick; first:"
+    )
+    assert only in fails(capsys, "record", "demo2020/walk")
+    only = "nothing to record for demo2020 (paper), finished are only seeds of quick, see --profile quick; first:"
+    assert only in fails(capsys, "record", "demo2020")
+    cli.main(["run", "demo2020/walk", "--jobs", "1"])
+    capsys.readouterr()
+    assert cli.main(["record", "demo2020", "--profile", "quick"]) == 0
+    captured = capsys.readouterr()
+    assert captured.out == "chapters/demo2020/results/walk.quick.json\n"
+    assert captured.err == "demo2020/walk (quick): left out seeds 7-8, not of the profile\n"
+
+
+def test_record_of_a_chapter_records_what_it_can(demo, capsys):
+    cli.main(["run", "demo2020/walk", "--jobs", "1"])
+    cli.main(["run", "demo2020/broken", "--jobs", "1", "--seeds", "5"])
+    capsys.readouterr()
+    assert cli.main(["record", "demo2020", "--profile", "quick"]) == 2
+    captured = capsys.readouterr()
+    assert captured.out == "chapters/demo2020/results/walk.quick.json\n"
+    assert "nothing to record for demo2020/broken (quick), finished is only seed 5, not of the profile" in captured.err
+
+
 def test_check_fails_when_a_verdict_is_worse(demo, capsys, monkeypatch):
     cli.main(["run", "demo2020/walk", "--jobs", "1"])
     cli.main(["record", "demo2020/walk", "--profile", "quick"])
