@@ -21,7 +21,8 @@ export MKL_NUM_THREADS := 1
 export NUMBA_NUM_THREADS := 1
 # Notebooks show no progress here: it would be compared with their stored outputs.
 export SNNREPRO_QUIET := 1
-# numba does not notice changes in functions called from other files: `fresh` empties its cache.
+# numba does not notice changes in functions called from other files: `fresh` empties its cache. (Outside make, the runner gives
+# each state of the kernels a folder of its own.)
 export NUMBA_CACHE_DIR := $(CURDIR)/.venv/numba-cache
 
 # $(call step,what,command): say it, do it, say how long it took; a failure names the step.
@@ -43,18 +44,19 @@ help:
 	@echo "make clean       remove what was built; keeps .venv and the recorded seeds in .runs"
 	@echo "variables        PYTHON=$(PYTHON)  TORCH_INDEX=$(TORCH_INDEX)"
 
-# The stamp holds the Python and a checksum of what is installed. It is written last: a half-made .venv has none and is made again.
+# The stamp holds the Python, a checksum of what is installed, and the folder. It is written last: a half-made .venv has none and is
+# made again, as is one that was moved or copied here: its scripts name the folder they were made in.
 setup:
 	@set -e -o pipefail; \
 	version=$$($(PYTHON) -c 'import sys; print("%d.%d" % sys.version_info[:2])') || \
 		{ echo "make: no Python at PYTHON=$(PYTHON)" >&2; exit 1; }; \
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
 		{ echo "make: Python 3.11 or newer is needed, $(PYTHON) is $$version; name one with PYTHON=..." >&2; exit 1; }; \
-	key="$$version $$(cat requirements.txt requirements.lock pyproject.toml | cksum)"; \
+	key="$$version $$(cat requirements.txt requirements.lock pyproject.toml | cksum) $(CURDIR)"; \
 	if [ "$$(cat $(READY) 2>/dev/null)" = "$$key" ] && $(PY) -c '' 2>/dev/null; then exit 0; fi; \
 	start=$$SECONDS; list=requirements.txt; if [ "$$version" = 3.11 ]; then list=requirements.lock; fi; \
 	old=$$(cut -d' ' -f1 $(READY) 2>/dev/null || true); rm -f $(READY); \
-	if [ "$$old" != "$$version" ] || ! $(PY) -c '' 2>/dev/null; then \
+	if [ "$$old" != "$$version" ] || ! $(PY) -c '' 2>/dev/null || ! head -n 3 .venv/bin/pip | grep -qF '!$(CURDIR)/.venv/'; then \
 		echo "==> set-up: .venv with Python $$version"; $(PYTHON) -m venv --clear .venv; fi; \
 	torch=$$(grep '^torch==' requirements.txt); echo "==> set-up: $$torch (the largest part)"; \
 	$(PIP) $(if $(TORCH_INDEX),--index-url $(TORCH_INDEX)) "$$torch"; \

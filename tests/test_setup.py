@@ -1,6 +1,9 @@
 """The lock, the ranges and the installed packages agree."""
 
+import os
 import re
+import shutil
+import subprocess
 import sys
 from importlib.metadata import version
 from pathlib import Path
@@ -56,3 +59,42 @@ def test_each_package_has_one_range_on_each_python(python):
 def test_what_is_installed_is_what_is_locked():
     installed = {name: Version(version(name)) for name in LOCK}
     assert {name: v for name, v in installed.items() if Version(v.public) != pinned(LOCK[name])} == {}
+
+
+PYTHON = """#!/bin/sh
+# Stands for Python: makes an empty environment of scripts that do nothing, and writes down what it was asked for.
+echo "$*" >> "$LOG"
+case "$*" in
+"-m venv --clear .venv")
+    rm -rf .venv; mkdir -p .venv/bin
+    printf '#!/bin/sh\\necho "$*" >> "$LOG"\\n' > .venv/bin/python
+    printf '#!%s/.venv/bin/python\\n' "$(pwd -P)" > .venv/bin/pip
+    chmod +x .venv/bin/*;;
+*version_info\\[:2\\]*) echo 3.11;;
+esac
+"""
+
+
+def test_an_environment_that_was_moved_is_made_again(tmp_path):
+    home, log, python = tmp_path / "home", tmp_path / "log", tmp_path / "python"
+    home.mkdir()
+    for name in ("Makefile", "requirements.txt", "requirements.lock", "pyproject.toml"):
+        shutil.copy(ROOT / name, home / name)
+    python.write_text(PYTHON)
+    python.chmod(0o755)
+
+    def made(folder: Path) -> tuple[bool, bool]:
+        """Whether set-up there made an environment, and whether it installed anything."""
+        log.write_text("")
+        variables = {**os.environ, "LOG": str(log), "MAKEFLAGS": ""}
+        command = ["make", "-C", str(folder), "setup", f"PYTHON={python}"]
+        subprocess.run(command, env=variables, check=True, capture_output=True)
+        return "venv --clear" in log.read_text(), "pip install" in log.read_text()
+
+    assert made(home) == (True, True)
+    assert made(home) == (False, False)
+    (home / "requirements.txt").write_text((home / "requirements.txt").read_text() + "# changed\n")
+    assert made(home) == (False, True)
+    home.rename(tmp_path / "moved")
+    assert made(tmp_path / "moved") == (True, True)
+    assert made(tmp_path / "moved") == (False, False)
