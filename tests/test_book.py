@@ -2,10 +2,12 @@
 
 import importlib.util
 import json
+import re
 from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
+from docutils.parsers.rst import DirectiveError
 
 EXTENSIONS = Path(__file__).parents[1] / "book" / "_ext"
 
@@ -114,3 +116,44 @@ def test_verdict_counts_of_the_map(monkeypatch):
     assert '<span class="snn-verdict snn-verdict-not-reproduced">1 not reproduced</span>' in line
     assert "partly" not in line
     assert line.endswith("2 of 3 pass in the quick run.")
+
+
+def test_the_map_shows_each_state_of_the_ledger(monkeypatch):
+    module = load("chapter_map")
+    row = {"citekey": "a", "paper_verdict": "new", "quick_verdict": "not run"}
+    monkeypatch.setattr(module.ledger, "board_rows", lambda: [row])
+    monkeypatch.setattr(module.ledger, "STATES", ("new",))
+    assert module.verdicts("a") == '<span class="snn-verdict snn-verdict-new">1 new</span>'
+
+
+def shown(module, *arguments):
+    """What the benchmark directive gives, and the files that its page depends on."""
+    noted = []
+    directive = module.Benchmark.__new__(module.Benchmark)
+    directive.arguments = list(arguments)
+    environment = SimpleNamespace(note_dependency=noted.append)
+    directive.state = SimpleNamespace(document=SimpleNamespace(settings=SimpleNamespace(env=environment)))
+    return directive.run()[0], [Path(file) for file in noted]
+
+
+def test_results_that_are_missing_hide_their_own_parts_only(monkeypatch, tmp_path):
+    module = load("benchmark_page")
+    for name, part in module.PARTS.items():
+        if part.module is module.report:
+            monkeypatch.setitem(module.PARTS, name, part._replace(files=(tmp_path / "absent.json",)))
+    node, files = shown(module, "about")
+    assert node.astext() == "Not measured yet: run make bench." and files == [tmp_path / "absent.json"]
+    for name in ("first-spikes", "force", "eprop", "loihi"):
+        node, files = shown(module, name)
+        assert node.tagname == "raw" and "<table" in node.astext() and files == [module.PARTS[name].module.RESULTS]
+
+
+def test_parts_of_the_benchmark_page():
+    module = load("benchmark_page")
+    page = (EXTENSIONS.parent / "benchmark.md").read_text()
+    assert set(re.findall(r"```{benchmark} (\S+)", page)) <= module.PARTS.keys()
+    assert shown(module, "task", "feedforward")[0].tagname == "raw"
+    for wrong in (["nothing"], ["about", "more"], ["task"], ["task", "nothing"]):
+        with pytest.raises(DirectiveError) as caught:
+            shown(module, *wrong)
+        assert re.search(f"no (part|task) .*{wrong[-1]}.*; there are ", caught.value.msg)

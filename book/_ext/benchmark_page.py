@@ -1,14 +1,16 @@
 """Parts of the benchmark page: `{benchmark} PART`, made while building from what `make bench` wrote.
 
-PART is `about`, `targets`, `faster`, `task NAME`, `figure`, `first-spikes`, `force`, `force-figure`, `eprop`, `loihi`, `libraries`,
-`skipped` or `numbers`. The results are copied to `benchmark.json` at the root of the site.
+PART is a key of `PARTS`; `task` takes a name as well. The results are copied to `benchmark.json` at the root of the site.
 """
 
 import os
 import shutil
 import sys
+from collections.abc import Callable
 from html import escape
 from pathlib import Path
+from types import ModuleType
+from typing import NamedTuple
 
 from docutils import nodes
 from docutils.statemachine import StringList
@@ -19,13 +21,38 @@ sys.path.append(str(Path(__file__).resolve().parents[2]))  # benchmarks is no pa
 from benchmarks import eprop, first_spike, force, loihi, report
 
 RESULTS, FIGURE = report.RESULTS / "benchmark.json", report.RESULTS / "sweeps.svg"
+
+
+class Part(NamedTuple):
+    """Something that the page can show.
+
+    Attributes:
+        module: its `load` reads the results; `alternative` and `caption` describe a figure.
+        files: the results, and the figure where the part is one.
+        html: of the results; None for a figure.
+        how: how to measure it.
+    """
+
+    module: ModuleType
+    files: tuple[Path, ...]
+    html: Callable[..., str] | None = None
+    how: str = "run make bench"
+
+
 PARTS = {
-    "about": lambda results: f"<p>{escape(report.about(results))}</p>",
-    "targets": report.targets_html,
-    "faster": report.faster_html,
-    "libraries": report.libraries_html,
-    "skipped": report.skipped_html,
-    "numbers": report.numbers_html,
+    "about": Part(report, (RESULTS,), lambda results: f"<p>{escape(report.about(results))}</p>"),
+    "targets": Part(report, (RESULTS,), report.targets_html),
+    "faster": Part(report, (RESULTS,), report.faster_html),
+    "task": Part(report, (RESULTS,), report.task_html),
+    "figure": Part(report, (RESULTS, FIGURE)),
+    "libraries": Part(report, (RESULTS,), report.libraries_html),
+    "skipped": Part(report, (RESULTS,), report.skipped_html),
+    "numbers": Part(report, (RESULTS,), report.numbers_html),
+    "first-spikes": Part(first_spike, (first_spike.RESULTS,), first_spike.table_html),
+    "force": Part(force, (force.RESULTS,), force.table_html),
+    "force-figure": Part(force, (force.RESULTS, force.FIGURE)),
+    "eprop": Part(eprop, (eprop.RESULTS,), eprop.table_html),
+    "loihi": Part(loihi, (loihi.RESULTS,), loihi.table_html, "see benchmarks/loihi.py"),
 }
 
 
@@ -36,50 +63,24 @@ class Benchmark(SphinxDirective):
     optional_arguments = 1
 
     def run(self):
-        """Return the part; the page is read again when the results changed."""
-        if not RESULTS.exists():
-            return [nodes.paragraph("", "Not measured yet: run make bench.")]
-        results = report.load()
-        for path in (RESULTS, FIGURE):
+        """Return the part; the page is read again when its files changed."""
+        name, *task = self.arguments
+        if name not in PARTS or bool(task) != (name == "task"):
+            raise self.error(f"benchmark: no part {' '.join(self.arguments)!r}; there are {', '.join(PARTS)}")
+        part = PARTS[name]
+        for path in part.files:
             self.env.note_dependency(str(path))
-        part, *names = self.arguments
-        if part == "first-spikes":
-            if not first_spike.RESULTS.exists():
-                return [nodes.paragraph("", "Not measured yet: run make bench.")]
-            self.env.note_dependency(str(first_spike.RESULTS))
-            return [raw(first_spike.table_html(first_spike.load()))]
-        if part == "eprop":
-            if not eprop.RESULTS.exists():
-                return [nodes.paragraph("", "Not measured yet: run make bench.")]
-            self.env.note_dependency(str(eprop.RESULTS))
-            return [raw(eprop.table_html(eprop.load()))]
-        if part == "loihi":
-            if not loihi.RESULTS.exists():
-                return [nodes.paragraph("", "Not measured yet: see benchmarks/loihi.py.")]
-            self.env.note_dependency(str(loihi.RESULTS))
-            return [raw(loihi.table_html(loihi.load()))]
-        if part in ("force", "force-figure"):
-            if not force.RESULTS.exists() or not force.FIGURE.exists():
-                return [nodes.paragraph("", "Not measured yet: run make bench.")]
-            for path in (force.RESULTS, force.FIGURE):
-                self.env.note_dependency(str(path))
-            results = force.load()
-            if part == "force":
-                return [raw(force.table_html(results))]
-            return [self.figure(force.FIGURE, force.alternative(results), force.caption(results), "benchmark-force")]
-        if part == "figure":
-            return [self.figure(FIGURE, report.alternative(results), report.caption(results), "benchmark-sweeps")]
-        if part == "task" and names and names[0] in results["tasks"]:
-            return [raw(report.task_html(results, names[0]))]
-        if part not in PARTS or names:
-            raise self.error(
-                f"benchmark: no part {' '.join(self.arguments)!r}; there are {', '.join(PARTS)}, figure, first-spikes, "
-                "force, force-figure, eprop, loihi, task"
-            )
-        return [raw(PARTS[part](results))]
+        if not all(path.exists() for path in part.files):
+            return [nodes.paragraph("", f"Not measured yet: {part.how}.")]
+        results = part.module.load()
+        if part.html is None:
+            return [self.figure(part.files[-1], part.module.alternative(results), part.module.caption(results))]
+        if task and task[0] not in results["tasks"]:
+            raise self.error(f"benchmark: no task {task[0]!r}; there are {', '.join(results['tasks'])}")
+        return [raw(part.html(results, *task))]
 
-    def figure(self, path, alternative, caption, target):
-        """Return a figure with its number, caption and alternative text."""
+    def figure(self, path, alternative, caption):
+        """Return a figure with its number, caption and alternative text; its label is `benchmark-` and the name of the file."""
         folder = Path(self.env.doc2path(self.env.docname)).parent
         uri = os.path.relpath(path, folder).replace(os.sep, "/")
         image = nodes.image(uri=uri, alt=alternative, candidates={})
@@ -87,6 +88,7 @@ class Benchmark(SphinxDirective):
         text = nodes.paragraph()
         self.state.nested_parse(StringList([caption], source=self.get_source_info()[0]), 0, text)
         figure += nodes.caption("", "", *text.children[0].children)
+        target = f"benchmark-{path.stem}"
         figure["ids"].append(target)
         figure["names"].append(target)
         self.state.document.note_explicit_target(figure)

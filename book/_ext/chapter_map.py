@@ -14,7 +14,6 @@ from sphinx.util.docutils import SphinxDirective
 
 from snnrepro import ledger
 
-STATES = ("reproduced", "partly", "not reproduced", "open", "stale")
 WORDS = {"architecture": "Architecture", "objective": "Objective", "learning_rule": "Learning rule"}
 
 
@@ -24,7 +23,7 @@ def verdicts(citekey):
     counts = Counter(row["paper_verdict"] for row in rows)
     chips = [
         f'<span class="snn-verdict snn-verdict-{state.replace(" ", "-")}">{counts[state]} {state}</span>'
-        for state in STATES
+        for state in ledger.STATES
         if counts[state]
     ]
     quick = Counter(row["quick_verdict"] for row in rows)
