@@ -349,21 +349,20 @@ def _alone(job: _Job) -> Iterator[None]:
     file = job.folder.with_name(f"{job.folder.name}.lock")
     try:
         job.folder.mkdir(parents=True, exist_ok=True)
-        lock = file.open("a+")
+        lock = file.open("a+b", buffering=0)
     except OSError as error:
         raise UserError(f"{files.shown(job.folder)}: cannot write there: {error.strerror}") from None
     with lock:
         try:
             if fcntl:
                 fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            lock.truncate(0)
+            lock.write(str(os.getpid()).encode())
         except BlockingIOError:
             whose = f"another run (process {file.read_text()})"
             raise UserError(f"{whose} is at work on {job.name}; wait until it ends, or stop it") from None
         except OSError:  # a file system without locks
             pass
-        lock.truncate(0)
-        lock.write(str(os.getpid()))
-        lock.flush()
         yield
 
 

@@ -13,6 +13,13 @@ DEMO = Path(__file__).parent / "demo"
 os.environ["SNNREPRO_PAPERS"] = str(DEMO / "papers")  # before snnrepro.papers is imported, here and in worker processes
 
 
+def pytest_configure():
+    """Before numba is imported: no test meets machine code of the kernels as they were before an edit."""
+    from snnrepro import runner
+
+    runner.keep_compiled_apart()
+
+
 @pytest.fixture
 def demo(tmp_path, monkeypatch):
     """A copy of the demo repository, which the commands then take for the repository."""
