@@ -424,7 +424,8 @@ def _backend(jobs: int, cluster: str | None) -> Iterator[None]:
     import joblib
 
     if cluster is None:
-        with joblib.parallel_config("loky", n_jobs=jobs, inner_max_num_threads=1):
+        # idle workers outlive a notebook that is stopped, and whoever waits for its output
+        with joblib.parallel_config("loky", n_jobs=jobs, inner_max_num_threads=1, idle_worker_timeout=20):
             yield
         return
     from dask.distributed import Client
