@@ -212,6 +212,7 @@ def test_brian2_agrees_on_another_seed():
 # Bands ----------------------------------------------------------------------------------------------------------------------
 
 WITHOUT_EFFECT = {
+    "adaptation-slows": 1.0,
     "ecg-accuracy": 0.5,  # the control reaches about 0.4
     "training-time-constants-helps": 0.0,
     "recurrence-helps": 0.0,
