@@ -13,6 +13,7 @@ from scipy.special import lambertw
 
 from snnrepro import surrogate
 from snnrepro.errors import UserError
+from snnrepro.files import write_npz
 from snnrepro.first_spike import exact, ttfs
 from snnrepro.first_spike.exact import Neuron
 from snnrepro.first_spike.ttfs import Initial
@@ -160,6 +161,12 @@ def test_a_readout_by_hand():
     assert u.grad.tolist() == [1] * 7
 
 
+def test_the_range_of_a_readout_counts_in_thresholds():
+    readout, u = Readout(4, -1.0, 2.0, 0.5), torch.linspace(-3, 4, 50, dtype=torch.float64)
+    read = readout.read(u, np.random.default_rng(0))
+    assert torch.equal(4 * read, readout.read(4 * u, np.random.default_rng(0), 4.0))
+
+
 def test_noise_of_a_readout_counts_in_steps():
     readout = Readout(8, 0.0, 255.0, 3.0)
     read = readout.read(torch.full((20_000,), 100.0), np.random.default_rng(1))
@@ -182,6 +189,8 @@ def test_noise_of_a_readout_counts_in_steps():
         (lambda: TimeGrid(0.0), "step"),
         (lambda: Events(1.0), "loss"),
         (lambda: Readout(8, 1.0, 1.0), "high"),
+        (lambda: Readout(8, -math.inf, 1.0), "low"),
+        (lambda: Limits(circuits=0), "circuits is 0"),
         (lambda: Readout(0), "bits"),
         (lambda: Readout(noise=-1.0), "noise"),
         (lambda: Substrate("a", neurons=(FixedPattern("gain"), FixedPattern("gain"))), "two fixed patterns"),
@@ -310,6 +319,12 @@ def test_a_product_out_of_range_is_refused(x, w, word):
         preset("bss2_hagen").multiply(torch.full((1, 2), x), torch.full((2, 1), w), 0)
 
 
+@pytest.mark.parametrize(("x", "w"), [((1, 3), (2, 1)), ((2,), (2, 1)), ((1, 2), (2,))])
+def test_a_product_of_shapes_that_do_not_fit_is_refused(x, w):
+    with pytest.raises(UserError, match=r"bss2_hagen: inputs .* give \(batch, inputs\) and \(inputs, outputs\)"):
+        preset("bss2_hagen").multiply(torch.zeros(x), torch.zeros(w), 0)
+
+
 # Chips ----------------------------------------------------------------------------------------------------------------------
 
 
@@ -341,6 +356,9 @@ def test_a_chip_comes_back_from_its_file(tmp_path):
     assert load_chip(kind, tmp_path / "chip.npz") == chip
     with pytest.raises(UserError, match=r"^load_chip: the chip in chip\.npz is no ideal as described here$"):
         load_chip(IDEAL, tmp_path / "chip.npz")
+    write_npz(tmp_path / "other.npz", {"w": np.zeros(3)})
+    with pytest.raises(UserError, match=r"^load_chip: other\.npz holds no chip; give a file that Chip\.save wrote$"):
+        load_chip(kind, tmp_path / "other.npz")
 
 
 # Placement ------------------------------------------------------------------------------------------------------------------
@@ -427,6 +445,8 @@ def test_a_report_by_hand():
     assert report.bits == 3  # 2 needs two bits, and the sign
     assert (IDEAL | WeightGrid(-9, 9, 0.5)).fabricate(0).deploy(one_layer([[0.5]])).reports[0].bits == 2
     assert IDEAL.fabricate(0).deploy(one_layer([[0.5]])).reports[0] == (0.0, 0.0, 0.0, math.inf)
+    for weight, bits in ((-128.0, 8), (-129.0, 8), (127.0, 8), (63.0, 7), (-64.0, 7), (-65.0, 8)):
+        assert (IDEAL | WeightGrid(-128, 127, 1.0)).fabricate(0).deploy(one_layer([[weight]])).reports[0].bits == bits
 
 
 def test_weights_outside_the_grid_with_clipping_forbidden():
@@ -630,6 +650,8 @@ def test_what_a_run_cannot_do_is_refused():
     with pytest.raises(UserError, match="need a dense input"):
         (IDEAL | Events(0.1)).fabricate(0).deploy(net).run(listed, 0)
     assert IDEAL.fabricate(0).deploy(net).run(listed, 0).output.shape == (41, 4, 3)
+    with pytest.raises(UserError, match=r"^run: trial_seed is -1; give 0 or more$"):
+        IDEAL.fabricate(0).deploy(net).run(x, -1)
 
 
 def test_the_readout_is_read_by_the_converter():
@@ -639,6 +661,17 @@ def test_the_readout_is_read_by_the_converter():
     seen = (IDEAL | readout).fabricate(0).deploy(net).run(x, 0).output
     assert torch.equal(seen, readout.read(plain, np.random.default_rng(0)))
     assert len(seen.unique()) <= 16
+
+
+def test_the_converter_knows_the_threshold_of_each_layer():
+    net, x = stepped()
+    net = net._replace(p=net.p._replace(threshold=2.0), last=net.last._replace(threshold=0.5))
+    plain = IDEAL.fabricate(0).deploy(net).run(x, 0, states=True)
+    readout = Readout(4, -1.0, 1.0)
+    seen = (IDEAL | readout).fabricate(0).deploy(net).run(x, 0, states=True)
+    assert torch.equal(seen.output, readout.read(plain.output, np.random.default_rng(0), 0.5))
+    assert torch.equal(seen.potentials[0], readout.read(plain.potentials[0], np.random.default_rng(0), 2.0))
+    assert seen.potentials[0].max() > 1  # beyond a threshold of 1
 
 
 def test_recorded_potentials_are_read_by_the_converter_too():

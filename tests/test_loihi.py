@@ -213,6 +213,14 @@ def test_optional_fields_may_be_missing(tmp_path):
     assert run_golden(copied(FOLDERS[1], least, tmp_path)) == []
 
 
+def test_columns_are_taken_by_their_numbers(tmp_path):
+    folder = copied(FOLDERS[1], entry_of(FOLDERS[1], "recurrent"), tmp_path)
+    for path in folder.glob("*.csv"):
+        rows = [line.split(",") for line in path.read_text().splitlines()]
+        path.write_text("\n".join(",".join([row[0], *row[:0:-1]]) for row in rows))
+    assert run_golden(folder) == []
+
+
 def test_recurrent_weights_of_both_signs_are_mixed_where_the_input_is_not(tmp_path):
     entry = entry_of(FOLDERS[1], "recurrent") | {"sign_mode": "EXCITATORY"}
     _, layer = loihi.golden_layer(copied(FOLDERS[1], entry, tmp_path), entry)
@@ -255,6 +263,8 @@ def test_activation_of_a_loop_may_be_that_of_the_input_alone(tmp_path):
         ),
         (lambda f: (f / "recurrent_trace.csv").write_text("t,u0,v0\n1,2,3\n"), "no columns s0"),
         (lambda f: (f / "recurrent_input.csv").write_text("t,y0\n1,2\n"), "no columns x0"),
+        (lambda f: (f / "recurrent_input.csv").write_text("t,x0,x2\n1,1,0\n"), "columns x do not count from 0"),
+        (lambda f: (f / "recurrent_input.csv").write_text("t,x0,x0\n1,1,0\n"), "columns x do not count from 0"),
         (
             lambda f: (f / "recurrent_weights.csv").write_text("post,w0\n0,2\n"),
             "set recurrent: loihi: weights have shape",
@@ -622,6 +632,20 @@ def test_training_goes_on_from_a_copy():
                 points(5, 0)[0], torch.zeros(4), Training((2, 2)), torch.Generator()
             ),
             "and 4 labels",
+        ),
+        (
+            lambda: loihi_training.train_quantised(
+                points(5, 0)[0], torch.full((5,), 2), Training((2, 2)), torch.Generator()
+            ),
+            "labels must lie in 0 .. 1",
+        ),
+        (
+            lambda: loihi_training.chip_accuracy(
+                0.5 * points(5, 0)[0],
+                points(5, 0)[1],
+                loihi_training.deploy([cells()._replace(w=torch.ones(2, 2).double())]),
+            ),
+            "other numbers than 0 and 1",
         ),
         (
             lambda: loihi_training.train_quantised(*points(5, 0), Training((2, 2), scale=torch.nan), torch.Generator()),

@@ -413,10 +413,13 @@ def _table(path: Path) -> dict[str, np.ndarray]:
         rows = np.array([[int(cell) for cell in line] for line in lines], np.int64)
     except (ValueError, OverflowError) as error:
         raise UserError(f"{shown(path)}: is damaged ({one_line(error)}); restore the file") from None
-    columns: dict[str, list[int]] = {}
+    columns: dict[str, dict[int, int]] = {}
     for k, match in enumerate(found):
-        columns.setdefault(match[1], []).append(k + 1)
-    return {letters: rows[:, places] for letters, places in columns.items()}
+        columns.setdefault(match[1], {})[int(match[2])] = k + 1
+    for letters, places in columns.items():
+        if sorted(places) != list(range(len(places))) or len(places) != sum(match[1] == letters for match in found):
+            raise UserError(f"{shown(path)}: is damaged (columns {letters} do not count from 0); restore the file")
+    return {letters: rows[:, [places[n] for n in range(len(places))]] for letters, places in columns.items()}
 
 
 def _columns(path: Path, letters: str) -> np.ndarray:

@@ -227,6 +227,8 @@ def train_quantised(
         raise UserError(
             f"loihi training: input {tuple(x.shape)} and {len(label)} labels; give (time, samples, {p.sizes[0]}) and one a sample"
         )
+    if not len(label) or not 0 <= int(label.min()) <= int(label.max()) < p.sizes[-1]:
+        raise UserError(f"loihi training: labels must lie in 0 .. {p.sizes[-1] - 1}, one for each sample")
     network = initial_network(p, generator) if start is None else [_copied(cells, p.learn_decays) for cells in start]
     leaves = [leaf for cells in network for leaf in cells.leaves()]
     optimiser = torch.optim.Adam(leaves, lr=p.rate)
@@ -306,7 +308,7 @@ def deploy(network: list[Cells], bits: int = 8) -> list[loihi.Layer]:
 
 def chip_accuracy(x: Tensor, label: Tensor, layers: list[loihi.Layer]) -> float:
     """Share of samples that the chip classifies rightly."""
-    spikes = x.numpy().astype(np.uint8)
+    spikes = x.numpy()
     for before in layers[:-1]:
         spikes = loihi.run(spikes, before, states=False).s
     found = scores(loihi.run(spikes, layers[-1]).v)
@@ -317,7 +319,7 @@ def differences(x: Tensor, network: list[Cells], p: Training) -> dict[str, int]:
     """How many entries of s, a, u and v, of all layers, the chip computes otherwise than the forward pass of training."""
     with torch.no_grad():
         trained = forward(x, network, p.bits, p.surrogate)
-    traces = loihi.run_network(x.numpy().astype(np.uint8), deploy(network, p.bits))
+    traces = loihi.run_network(x.numpy(), deploy(network, p.bits))
     return {
         field: sum(
             int((getattr(states, field).numpy() != getattr(trace, field)).sum())

@@ -45,8 +45,12 @@ class VectorMatrix:
             sends: how often the input is sent.
 
         Raises:
-            UserError: inputs or weights outside their range after rounding, or not finite.
+            UserError: shapes that do not fit, or inputs or weights outside their range after rounding, or not finite.
         """
+        if x.ndim != 2 or w.ndim != 2 or x.shape[1] != len(w):
+            raise UserError(
+                f"{self.name}: inputs {tuple(x.shape)} and weights {tuple(w.shape)}; give (batch, inputs) and (inputs, outputs)"
+            )
         whole_x, whole_w = torch.round(x.detach().double()), torch.round(w.detach().double())
         for name, a, low, high in (
             ("inputs", whole_x, 0, self.most_input),

@@ -210,7 +210,7 @@ class Readout:
 
     Attributes:
         bits: of the converter.
-        low: lowest potential, in units of the nominal threshold.
+        low: lowest potential, in nominal thresholds.
         high: highest.
         noise: standard deviation of the noise of a reading, in steps.
         source: where the numbers are from.
@@ -224,18 +224,30 @@ class Readout:
 
     def __post_init__(self):
         if self.bits is not None:
-            _check(self, bits=(self.bits, self.bits >= 1), high=(self.high, self.low < self.high < math.inf))
+            _check(
+                self,
+                bits=(self.bits, self.bits >= 1),
+                low=(self.low, math.isfinite(self.low)),
+                high=(self.high, self.low < self.high < math.inf),
+            )
         _check(self, noise=(self.noise, 0 <= self.noise < math.inf))
 
-    def read(self, u: Tensor, random: np.random.Generator) -> Tensor:
-        """Potentials as read, of any shape; the gradient passes straight through."""
+    def read(self, u: Tensor, random: np.random.Generator, threshold: float = 1.0) -> Tensor:
+        """Potentials as read, of any shape, in units of their own; the gradient passes straight through.
+
+        Args:
+            u: potentials.
+            random: draws the noise.
+            threshold: nominal threshold of the neurons, in units of `u`.
+        """
         if self.bits is None:
             return u
-        step = (self.high - self.low) / (2**self.bits - 1)
-        x = (u.detach() - self.low) / step
+        low = self.low * threshold
+        step = (self.high - self.low) * threshold / (2**self.bits - 1)
+        x = (u.detach() - low) / step
         if self.noise:
             x = x + torch.from_numpy(self.noise * random.standard_normal(x.shape)).to(x)
-        return instead(u, self.low + step * torch.round(x).clamp(0, 2**self.bits - 1))
+        return instead(u, low + step * torch.round(x).clamp(0, 2**self.bits - 1))
 
 
 @dataclass(frozen=True)
@@ -261,6 +273,10 @@ class Limits:
     hidden: int | None = None
     outputs: int | None = None
     source: Source = NONE
+
+    def __post_init__(self):
+        numbers = {name: value for name, value in vars(self).items() if name != "source" and value is not None}
+        _check(self, **{name: (value, value >= 1) for name, value in numbers.items()})
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,6 @@ from snnrepro.hardware.substrate import Substrate
 
 _DELGRAD = Source("published", "authors' code fastAndDeep, yin_yang_hwAware configuration")
 _DEMOS = Source("published", "brainscales2-demos, fp_brainscales; hxtorch, constants.h")
-_CALIX = Source("published", "calix, calibration library: hardware tests and documentation")
 _ROCKPOOL = Source("published", "rockpool, DYNAP-SE2 defaults: 30 % at three standard deviations")
 _THRESHOLD = 2.6  # of the DelGrad model, whose numbers are in units of a weight of 30 levels
 

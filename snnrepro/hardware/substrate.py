@@ -126,7 +126,7 @@ class Report(NamedTuple):
         step: weight of one level; 0 without a grid.
         clipped: share of weights outside the grid.
         rms_error: root mean square of what clipping and rounding changed.
-        bits: that the largest level in use needs, with its sign; infinite without a grid.
+        bits: of the smallest two's complement that holds every level in use; infinite without a grid.
     """
 
     step: float
@@ -139,10 +139,10 @@ class Observables(NamedTuple):
     """What a chip shows.
 
     Attributes:
-        output: readout potentials `(time + 1, batch, classes)` in units of the nominal threshold's, or label times
-            `(batch, classes)`.
+        output: readout potentials `(time + 1, batch, classes)` as read, or label times `(batch, classes)`.
         layers: spikes `(time, batch, neurons)`, or spike times `(batch, neurons)`, of each spiking layer.
-        potentials: membrane potentials of the hidden layers as read, in units of the nominal threshold's, where they were asked for.
+        potentials: membrane potentials `(time, batch, neurons)` of the hidden layers as read, on the scale of the nominal threshold,
+            where they were asked for.
         lost: spikes that were lost on their way.
     """
 
@@ -259,9 +259,11 @@ def load_chip(substrate: Substrate, path: Path) -> Chip:
     """A chip from the file that `Chip.save` wrote.
 
     Raises:
-        UserError: the file is damaged, or the chip is of another substrate.
+        UserError: the file is damaged or holds no chip, or the chip is of another substrate.
     """
     arrays = read_npz(path)
+    if not {"seed", "digest"} <= set(arrays):
+        raise UserError(f"load_chip: {path.name} holds no chip; give a file that Chip.save wrote")
     named = {name.split("/")[1]: z for name, z in arrays.items() if name.startswith("deviations/")}
     chip = Chip(substrate, int(arrays["seed"]), named)
     if chip.digest().encode() != arrays["digest"].tobytes():
@@ -278,8 +280,9 @@ def _report(grid: WeightGrid, layer: Weights) -> Report:
     size = sum(w.numel() for w in given)
     error = sum(float(((h.levels * h.step - w).double() ** 2).sum()) for h, w in zip(held, given, strict=True))
     clipped = sum(h.clipped * w.numel() for h, w in zip(held, given, strict=True)) / size
-    most = max(int(h.levels.abs().max()) for h in held)
-    return Report(held[0].step, clipped, math.sqrt(error / size), most.bit_length() + 1)
+    ends = [int(end) for h in held for end in (h.levels.min(), h.levels.max())]
+    bits = max((level if level >= 0 else ~level).bit_length() for level in ends) + 1
+    return Report(held[0].step, clipped, math.sqrt(error / size), bits)
 
 
 def _copied(net: Net) -> Net:
@@ -361,7 +364,10 @@ def _run_stepped(chip: Chip, net: Stepped, plan: Plan, x, random: np.random.Gene
         random.spawn(1)[0],
     )  # so that the output is the same with and without states
     return Observables(
-        converter.read(y, random), spikes, [converter.read(u, noise) for u in potentials], lost + missing
+        converter.read(y, random, net.last.threshold),
+        spikes,
+        [converter.read(u, noise, net.p.threshold) for u in potentials],
+        lost + missing,
     )
 
 
@@ -453,9 +459,14 @@ class Deployment:
 
         Args:
             x: input.
-            trial_seed: of what changes from run to run.
+            trial_seed: of what changes from run to run, 0 or more.
             states: whether membrane potentials are recorded too, of a network in time steps.
+
+        Raises:
+            UserError: a negative seed, or noise or losses that this kind of network or input does not take.
         """
+        if trial_seed < 0:
+            raise UserError(f"run: trial_seed is {trial_seed}; give 0 or more")
         return _run(self.chip, self.net, self.plan, x, trial_seed, states=states)
 
 

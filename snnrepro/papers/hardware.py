@@ -45,7 +45,7 @@ SHARPNESS = 10.0
 
 
 DETUNED = ("threshold", "tau_mem", "tau_syn")
-"""What Cramer et al. (2022) detune on purpose, figure 4."""
+"""What is detuned on purpose."""
 
 
 def varied(sd: float, quantities: tuple[str, ...] = DETUNED) -> Substrate:
@@ -350,7 +350,7 @@ def bits(config: Bits, seed: int, progress: Progress, checkpoint: Path | None) -
 
 @dataclass(frozen=True)
 class Spread:
-    """Accuracy over the spread of thresholds and time constants from neuron to neuron, as in figure 4 of Cramer et al. (2022)."""
+    """Accuracy over the spread of thresholds and time constants from neuron to neuron."""
 
     recipe: Recipe = Recipe()
     sd: tuple[float, ...] = (0.05, 0.1, 0.2, 0.3, 0.5)
