@@ -297,7 +297,7 @@ def test_rewards_are_for_the_right_choice_and_the_control_shuffles_them(monkeypa
     monkeypatch.setattr(tasks, "evidence", watching)
     short = paper.CHOICE._replace(delay=20, cue=20)
     found = paper.reward(paper.Reward(task=short, iterations=12, window=5), 0, silent, None)
-    assert len(judged) == len(seen_labels) == 24
+    assert len(judged) == len(seen_labels) == 36
     for (y, share, action, given), label in zip(judged[:12], seen_labels[:12], strict=True):
         assert np.array_equal(given, action == label)
         expected = np.exp(y[-1, :, :2]) / np.exp(y[-1, :, :2]).sum(1, keepdims=True)
@@ -306,14 +306,34 @@ def test_rewards_are_for_the_right_choice_and_the_control_shuffles_them(monkeypa
     assert not all(same)
     for (_, _, action, given), label in zip(judged[12:], seen_labels[12:], strict=True):
         assert given.sum() == (action == label).sum()
-    for part, name in ((slice(0, 12), "learned"), (slice(12, 24), "shuffled")):
+    for part, name in ((slice(0, 12), "learned"), (slice(12, 24), "shuffled"), (slice(24, 36), "low")):
         right = [
             float((a == label).mean()) for (_, _, a, _), label in zip(judged[part], seen_labels[part], strict=True)
         ]
         assert found.arrays[f"curve_{name}"] == pytest.approx(right)
         assert found.metrics[name] == pytest.approx(np.mean(right[-5:]))
     assert found.metrics["gain"] == pytest.approx(found.metrics["learned"] - found.metrics["shuffled"])
+    assert found.metrics["lost_with_low_rates"] == pytest.approx(found.metrics["learned"] - found.metrics["low"])
     assert np.array_equal(seen_labels[0], seen_labels[12])  # the same network and trials to start with
+
+
+def test_rates_go_to_the_goal_of_each_run(monkeypatch):
+    goals, regularise = [], paper.signals.rate_regulariser
+
+    def kept(z, goal, strength):
+        goals.append(goal)
+        return regularise(z, goal, strength)
+
+    monkeypatch.setattr(paper.signals, "rate_regulariser", kept)
+    config = paper.Reward(task=paper.CHOICE._replace(delay=5, cue=20), iterations=3, window=2)
+    found = paper.reward(config, 0, silent, None)
+    assert goals == pytest.approx([0.03] * 6 + [0.01] * 3)
+    assert found.metrics["rate_low"] == pytest.approx(found.arrays["rates_low"][-2:].mean())
+    assert 1 < found.metrics["rate_low"] < 200
+    alone = paper.reward(replace(config, low=None), 0, silent, None)
+    assert len(goals) == 9 + 6
+    assert "low" not in alone.metrics
+    assert alone.metrics["learned"] == found.metrics["learned"]
 
 
 def test_choices_follow_the_softmax(monkeypatch):
@@ -407,6 +427,7 @@ WITHOUT_EFFECT = {
     "evidence-reached": 0.0,
     "reward-learns-the-choice": 0.5,
     "reward-must-belong-to-the-trial": 0.75,
+    "reward-low-rates-forget": 0.0,
 }
 
 

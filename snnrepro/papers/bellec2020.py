@@ -343,19 +343,24 @@ class Reward:
     discount: float = 1.0  # a step; one reward ends an episode
     value: float = 0.5  # weight of the critic
     entropy: float = 0.0025
+    goal: float = 30.0  # of the firing rates, in Hz
+    low: float | None = 10.0  # the goal of evidence accumulation, learned with beside it
     window: int = 50  # last iterations that are judged
     start_only: bool = False
 
 
 def reward(config: Reward, seed: int, progress: Progress, checkpoint: Path | None) -> Result:
-    """Actor and critic learn from a reward alone; beside it the same with rewards shuffled between trials."""
+    """Actor and critic learn from a reward alone; beside it with rewards shuffled between trials, and with a low goal of the rates."""
     metrics, arrays, early = {}, {}, {}
-    for part, shuffled in enumerate((False, True)):
+    parts = {"learned": config.goal, "shuffled": config.goal}
+    if config.low is not None:
+        parts["low"] = config.low
+    for part, (name, goal) in enumerate(parts.items()):
         random, task, neurons = np.random.RandomState(seed + 1), config.task, learner_neurons(50)
         weights, _ = _learner(random)
         weights = weights._replace(output=np.c_[0.1 * weights.output, np.zeros(len(weights.output))].astype(np.float32))
         feedback = random.randn(*weights.output.shape).astype(np.float32)
-        adam, rewards = optimisers.Adam(config.rate), []
+        adam, rewards, rates = optimisers.Adam(config.rate), [], []
         last = task.steps() - 1
         for iteration in range(config.iterations):
             x, label, _ = tasks.evidence(task, config.batch, random)
@@ -366,21 +371,26 @@ def reward(config: Reward, seed: int, progress: Progress, checkpoint: Path | Non
             action = (random.rand(config.batch) > share[:, 0]).astype(int)
             given = (action == label).astype(float)
             rewards.append(float(given.mean()))
-            if shuffled:
+            rates.append(HZ * float(activity.z.mean()))
+            if name == "shuffled":
                 given = random.permutation(given)
             error = actor_critic_error(activity.y, share, action, given, config)
-            limit = signals.rate_regulariser(activity.z, 10 / HZ, 1.0)
+            limit = signals.rate_regulariser(activity.z, goal / HZ, 1.0)
             found = networks.gradients(neurons, weights, activity, error, EPROP, feedback, limit.error)
             weights = optimisers.add(weights, adam.changes(found))
             if config.start_only and iteration == 1:
                 return Result({}, {}, {"second_reward": rewards[1]})
             if (iteration + 1) % 10 == 0:
-                progress(part * config.iterations + iteration + 1, 2 * config.iterations, reward=rewards[-1])
-        name = "shuffled" if shuffled else "learned"
-        metrics[name] = float(np.mean(rewards[-config.window :]))
-        arrays[f"curve_{name}"] = np.array(rewards)
+                progress(part * config.iterations + iteration + 1, len(parts) * config.iterations, reward=rewards[-1])
+        metrics |= {
+            name: float(np.mean(rewards[-config.window :])),
+            f"rate_{name}": float(np.mean(rates[-config.window :])),
+        }
+        arrays |= {f"curve_{name}": np.array(rewards), f"rates_{name}": np.array(rates)}
         early.setdefault("second_reward", rewards[1])
     metrics["gain"] = metrics["learned"] - metrics["shuffled"]
+    if config.low is not None:
+        metrics["lost_with_low_rates"] = metrics["learned"] - metrics["low"]
     return Result(metrics, arrays, early)
 
 
@@ -441,5 +451,5 @@ EXPERIMENTS = {
     "evidence_adaptive": _learning("adaptive"),
     "evidence_lif": _learning("bptt", 0, 400),
     "evidence_lif_random": _learning("random", 0, 400),
-    "reward": Experiment(reward, Reward(iterations=150), Reward(), (0, 1), TWENTY, replay=_first_two),
+    "reward": Experiment(reward, Reward(iterations=150, low=None), Reward(), (0, 1), TWENTY, replay=_first_two),
 }
