@@ -218,19 +218,19 @@ def table_html(results: dict[str, Any]) -> str:
     )
     lines = [f"{case}: {what}" for case, what in CASES.items()]
     lines += [f"not measured: {case}: {why}" for case, why in results["missing"].items()]
-    lines += [f"target {line}" for line in targets_text(results)]
+    lines += [f"target {one}" for one in targets(results)]
     return report.table(head, rows, caption) + "<ul>" + "".join(f"<li>{escape(line)}.</li>" for line in lines) + "</ul>"
 
 
-def targets_text(results: dict[str, Any]) -> list[str]:
-    """One line a target."""
-    lines = []
+def targets(results: dict[str, Any]) -> list[report.Reached]:
+    """One for each target."""
+    found = []
     for case, factor in TARGETS.items():
         large = {name: r for name, r in ratios(results, case) if name.startswith(PLACES[case]) and r is not None}
         verdict = "not measured" if not large else "reached" if min(large.values()) >= factor else "not reached"
         shown_ = ", ".join(f"{name} {report.ratio_text(r)}" for name, r in large.items())
-        lines.append(f"against {case}, at least {factor:g} times: {shown_ or '–'}: {verdict}")
-    return lines
+        found.append(report.Reached(f"against {case}", factor, shown_ or "–", verdict))
+    return found
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -247,8 +247,8 @@ def main(arguments: list[str] | None = None) -> int:
     results = measure(given.rounds, tasks)
     packages = ("numpy", "torch", "numba", "jax", "jaxsnn")
     results = stamped(results, *(p for p in packages if p not in results["missing"]))
-    for line in targets_text(results):
-        print(line)
+    for one in targets(results):
+        print(one)
     if not given.quick:
         write_json(RESULTS, results)
         say(f"written: {shown(RESULTS)}")

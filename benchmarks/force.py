@@ -263,23 +263,23 @@ def swept_median(results: dict[str, Any], what: str, case: str, n: int) -> float
     return statistics.median(found[0]) if found else None
 
 
-def targets_text(results: dict[str, Any]) -> list[str]:
-    """One line a target and phase."""
-    lines = []
+def targets(results: dict[str, Any]) -> list[report.Reached]:
+    """One for each target and phase."""
+    found = []
     for library, (factor, cases) in TARGETS.items():
         for phase, words in PHASES.items():
             times = {case: median(results, phase, case) for case in cases}
             times = {case: t for case, t in times.items() if t is not None}
-            start = f"against {library}, {words}, at least {factor:g} times: "
+            says = f"against {library}, {words}"
             if not times:
-                lines.append(f"{start}–: not measured")
+                found.append(report.Reached(says, factor, "–", "not measured"))
                 continue
             fastest = min(times, key=times.get)
             ratio = times[fastest] / median(results, phase, "ours")
             verdict = "reached" if ratio >= factor else "not reached"
             who = f" ({CASES[fastest].title.partition(', ')[2]})" if len(cases) > 1 else ""
-            lines.append(f"{start}{report.ratio_text(ratio)}{who}: {verdict}")
-    return lines
+            found.append(report.Reached(says, factor, f"{report.ratio_text(ratio)}{who}", verdict))
+    return found
 
 
 def by_hand(results: dict[str, Any]) -> str:
@@ -331,7 +331,7 @@ def table_html(results: dict[str, Any]) -> str:
     lines = [f"{case.title}: {case.says}" for case in CASES.values()]
     lines += [f"not measured: {CASES[case].title}: {why}" for case, why in results["missing"].items()]
     lines += [line for line in [by_hand(results)] if line]
-    lines += [f"target {line}" for line in targets_text(results)]
+    lines += [f"target {one}" for one in targets(results)]
     return report.table(head, rows, caption) + "<ul>" + "".join(f"<li>{escape(line)}.</li>" for line in lines) + "</ul>"
 
 
@@ -352,7 +352,7 @@ def text(results: dict[str, Any]) -> str:
         points = [e for e in results["sweep"] if e["n"] == n]
         shown_ = [f"{e['what']} {e['case']} {report.seconds(statistics.median(e['wall']))}" for e in points]
         lines.append(f"N = {n}: {', '.join(shown_)}")
-    lines += [line for line in [by_hand(results)] if line] + targets_text(results)
+    lines += [line for line in [by_hand(results)] if line] + [str(one) for one in targets(results)]
     return "\n".join(lines)
 
 

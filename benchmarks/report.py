@@ -47,8 +47,8 @@ TITLES = {
     "recurrent": "Recurrent",
     "adaptive": "Adaptive recurrent, two layers",
 }
-BEST = {"feedforward": "events", "recurrent": "events", "adaptive": "dense"}
-"""Our own fastest case of a task: what ratios refer to."""
+OURS = ("events", "dense")
+"""Our own cases; ratios refer to the faster one."""
 
 COLUMNS = (
     ("train", 2, "default", "training, 2 threads"),
@@ -204,6 +204,25 @@ def ratio_text(value: float) -> str:
     return f"{value:.0f}×" if value >= 20 else f"{value:.1f}×" if value >= 2 else f"{value:.2f}×"
 
 
+class Reached(NamedTuple):
+    """A target of one of the smaller benchmarks as it came out.
+
+    Attributes:
+        says: against what.
+        factor: at least so many times faster.
+        found: how many times, in words.
+        verdict: `reached`, `not reached` or `not measured`.
+    """
+
+    says: str
+    factor: float
+    found: str
+    verdict: str
+
+    def __str__(self) -> str:
+        return f"{self.says}, at least {self.factor:g} times: {self.found}: {self.verdict}"
+
+
 class Outcome(NamedTuple):
     """A target as it came out.
 
@@ -250,7 +269,7 @@ def faster_peers(results: Results) -> tuple[list[str], int]:
     for task in results["tasks"]:
         for phase, threads, allocator, heading in COLUMNS:
             times = {case: median(results, task, case, phase, threads, allocator) for case in CASES}
-            ours = [times[c] for c in ("events", "dense") if times[c] is not None]
+            ours = [times[c] for c in OURS if times[c] is not None]
             peers = {c: t for c, t in times.items() if t is not None and CASES[c].package}
             if not ours or not peers:
                 continue
@@ -298,10 +317,10 @@ def cell(results: Results, task: str, case: str, column: tuple) -> tuple[str, st
     """Time and ratio to ours, as shown."""
     phase, threads, allocator, _ = column
     time = median(results, task, case, phase, threads, allocator)
-    ours = median(results, task, BEST[task], phase, threads, allocator)
+    ours = [t for name in OURS if (t := median(results, task, name, phase, threads, allocator)) is not None]
     if time is None:
         return "–", ""
-    return seconds(time), ratio_text(time / ours) if ours else ""
+    return seconds(time), ratio_text(time / min(ours)) if ours else ""
 
 
 def task_text(results: Results, task: str) -> str:
@@ -387,13 +406,27 @@ def targets_html(results: Results) -> str:
                 else ""
             )
             cells.append(f'<span class="snn-value">{f"{ratio:.2f}×" if ratio else "–"}</span> {who}')
-        kind, sign = VERDICTS[one.verdict]
-        verdict = f'<span class="snn-verdict snn-verdict-{kind}">{sign} {one.verdict}</span>'
-        rows.append([escape(one.target.says), f"at least {one.target.factor:g}×", *cells, verdict])
+        rows.append([escape(one.target.says), f"at least {one.target.factor:g}×", *cells, badge(one.verdict)])
     head = ["training step, 2 threads", "target", "as it comes", "memory kept", "verdict"]
     return table(
         head, rows, "How many times faster, set before the measurement; against which library, where several count."
     )
+
+
+def badge(verdict: str) -> str:
+    """A verdict as a sign and a word."""
+    kind, sign = VERDICTS[verdict]
+    return f'<span class="snn-verdict snn-verdict-{kind}">{sign} {verdict}</span>'
+
+
+def further_html(targets: dict[str, list[Reached]]) -> str:
+    """Targets of the smaller benchmarks, by the title of their section."""
+    rows = [
+        [escape(f"{title}, {one.says}"), f"at least {one.factor:g}×", escape(one.found), badge(one.verdict)]
+        for title, found in targets.items()
+        for one in found
+    ]
+    return table(["", "target", "found", "verdict"], rows, "Targets of the sections below.")
 
 
 def faster_html(results: Results) -> str:
@@ -550,8 +583,8 @@ def alternative(results: Results) -> str:
         ours, peer = arrays.get(f"{axis}/events"), arrays.get(f"{axis}/snntorch")
         if ours is None:
             continue
-        part = f"over {label} from {ours[0, 0]:g} to {ours[0, -1]:g}, ours goes from {ours[1, 0]:.3g} to {ours[1, -1]:.3g} ms"
+        part = f"over {label} from {ours[0, 0]:g} to {ours[0, -1]:g}, ours goes from {seconds(ours[1, 0] / 1e3)} to {seconds(ours[1, -1] / 1e3)}"
         if peer is not None:
-            part += f" and snnTorch from {peer[1, 0]:.3g} to {peer[1, -1]:.3g} ms"
+            part += f" and snnTorch from {seconds(peer[1, 0] / 1e3)} to {seconds(peer[1, -1] / 1e3)}"
         found.append(part)
     return f"Four panels with logarithmic axes, one line a library. Training step with input as events: {'; '.join(found)}."

@@ -5,7 +5,10 @@ from typing import NamedTuple
 
 from snnrepro import ledger, runner
 
-ORDER = {"quick": ("not run", "fail", "pass"), "paper": ("open", "not reproduced", "partly", "reproduced")}
+ORDER = {
+    "quick": ("not run", "not judged", "fail", "pass"),
+    "paper": ("open", "not reproduced", "partly", "reproduced"),
+}
 
 
 class Comparison(NamedTuple):

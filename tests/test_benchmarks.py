@@ -116,6 +116,14 @@ def test_the_page_shows_the_computed_verdict():
     assert "✓ reached" not in report.targets_html(made_up(slow, slow))
 
 
+def test_further_targets_have_a_badge_each():
+    found = [report.Reached("against A", 5.0, "3.2×", "not reached"), report.Reached("against B", 2.0, "4×", "reached")]
+    page = report.further_html({"FORCE": found, "Loihi": []})
+    assert "FORCE, against A" in page
+    assert page.index("✗ not reached") < page.index("FORCE, against B") < page.index("✓ reached")
+    assert str(found[0]) == "against A, at least 5 times: 3.2×: not reached"
+
+
 def test_a_faster_library_is_named():
     assert report.faster_peers(made_up()) == ([], 2)
     lines, places = report.faster_peers(made_up(default=TIMES | {"jax": 0.005}))
@@ -351,7 +359,7 @@ def test_first_spikes_ratios_and_targets():
     }
     assert first_spike.ratios(results, "plain") == [("Yin-Yang", pytest.approx(4)), ("MNIST", pytest.approx(81))]
     assert first_spike.ratios(results, "jaxsnn")[1] == ("MNIST", None)
-    plain, jaxsnn = first_spike.targets_text(results)
+    plain, jaxsnn = map(str, first_spike.targets(results))
     assert plain.endswith("MNIST 81×: reached")
     assert jaxsnn.endswith("Yin-Yang 4.0×: not reached")
     html = first_spike.table_html(results)
@@ -457,7 +465,7 @@ def test_force_ratios_and_targets():
     results = made_up_force(
         {"ours": 0.1, "numpy": 1.1, "brian2": 0.4}, {"ours": 0.1, "numpy": 0.9, "brian2": 0.8, "program": 0.6}
     )
-    numpy, numpy_free, brian2, brian2_free = force.targets_text(results)
+    numpy, numpy_free, brian2, brian2_free = map(str, force.targets(results))
     assert numpy == "against NumPy, while learning, at least 10 times: 11.0×: reached"
     assert numpy_free == "against NumPy, without learning, at least 10 times: 9.0×: not reached"
     assert brian2 == "against Brian2, while learning, at least 5 times: 4.0× (Cython): not reached"
@@ -523,7 +531,7 @@ def test_force_what_is_committed_is_complete():
         assert points >= {("steps", case, n) for case in force.STEPPED if case in here}
         assert points >= {("update", case, n) for case in force.UPDATES}
     assert f"<!-- data {report.digest(force.arrays(results))} -->" in force.FIGURE.read_text()
-    assert "not measured" not in "".join(force.targets_text(results)) or results["missing"]
+    assert "not measured" not in "".join(map(str, force.targets(results))) or results["missing"]
     assert len(force.alternative(results)) > 100 and force.caption(results)
 
 

@@ -105,6 +105,20 @@ def test_docstrings_may_be_plain(line, expected):
     assert load("docstrings").plain_line(line) == expected
 
 
+def test_parameters_that_share_a_line_get_one_each():
+    given = [
+        "Args:",
+        "    low, high: ends of",
+        "        the range.",
+        "    x: S.",
+        "    y: S. and T.",
+        "    z: state, all: fine.",
+    ]
+    expected = ["Args:", "    low: ends of", "        the range.", "    high: ends of", "        the range."]
+    expected += ["    x: \\S.", "    y: \\S. and T.", "    z: state, all: fine."]
+    assert load("docstrings").apart(given) == expected
+
+
 def test_verdict_counts_of_the_map(monkeypatch):
     module = load("chapter_map")
     states = [("reproduced", "pass"), ("reproduced", "pass"), ("not reproduced", "fail"), ("open", "not run")]

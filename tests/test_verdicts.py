@@ -104,7 +104,8 @@ def test_quick(values, state):
 
 
 def test_quick_without_a_band():
-    assert quick_verdict(claim(accept={"paper": ">= 0"}), [1.0]) == "not run"
+    assert quick_verdict(claim(accept={"paper": ">= 0"}), [1.0]) == "not judged"
+    assert quick_verdict(claim(accept={"paper": ">= 0"}), []) == "not run"
 
 
 # Paper scale: the states of the design

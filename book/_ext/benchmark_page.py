@@ -42,6 +42,7 @@ class Part(NamedTuple):
 PARTS = {
     "about": Part(report, (RESULTS,), lambda results: f"<p>{escape(report.about(results))}</p>"),
     "targets": Part(report, (RESULTS,), report.targets_html),
+    "further-targets": Part(report, (RESULTS,), lambda results: report.further_html(further())),
     "faster": Part(report, (RESULTS,), report.faster_html),
     "task": Part(report, (RESULTS,), report.task_html),
     "figure": Part(report, (RESULTS, FIGURE)),
@@ -54,6 +55,14 @@ PARTS = {
     "eprop": Part(eprop, (eprop.RESULTS,), eprop.table_html),
     "loihi": Part(loihi, (loihi.RESULTS,), loihi.table_html, "see benchmarks/loihi.py"),
 }
+
+
+SMALLER = {"First spikes": first_spike, "FORCE": force, "e-prop": eprop, "Loihi": loihi}
+
+
+def further():
+    """Return the targets of the smaller benchmarks that have results."""
+    return {title: module.targets(module.load()) for title, module in SMALLER.items() if module.RESULTS.exists()}
 
 
 class Benchmark(SphinxDirective):

@@ -1,11 +1,14 @@
 """Let docstrings be written plainly: names in single backticks, formulas with bars, and no other markup.
 
-Sphinx reads docstrings as reStructuredText, where a single backtick is a role and `|x|` a substitution. Before it does, names in
-single backticks become literals and bars are escaped.
+Sphinx reads docstrings as reStructuredText, where a single backtick is a role, `|x|` a substitution and a letter with a full stop the
+first item of a list. Before it does, names in single backticks become literals, bars and such letters are escaped, and parameters
+that share a line (`low, high: ...`) get one each.
 """
 
 import re
 
+SHARED = re.compile(r"^(\s+)(\*{0,2}\w+(?:, \*{0,2}\w+)+): (.*)$")
+LETTER = re.compile(r"^(\s+\w+: )(\w\.(?: .*)?)$")
 LITERAL = re.compile(r"``.+?``|(?<![:`\w])`([^`\n]+)`(?!`)")
 
 
@@ -20,6 +23,7 @@ def plain_line(line):
 
 def plain(app, what, name, obj, options, lines):
     """Rewrite a docstring in place, leaving indented blocks after `::` alone."""
+    lines[:] = apart(lines)
     block = None
     for number, line in enumerate(lines):
         indent = len(line) - len(line.lstrip())
@@ -29,6 +33,24 @@ def plain(app, what, name, obj, options, lines):
             lines[number] = plain_line(line)
             if line.rstrip().endswith("::"):
                 block = indent
+
+
+def apart(lines):
+    """Return the lines with one entry for each of the parameters that share one, and single letters escaped."""
+    found, rest = [], list(lines)
+    while rest:
+        line = rest.pop(0)
+        shared = SHARED.match(line)
+        if not shared:
+            found.append(LETTER.sub(r"\1\\\2", line))
+            continue
+        space, names, words = shared.groups()
+        more = []
+        while rest and rest[0].startswith(space + " "):
+            more.append(rest.pop(0))
+        for name in names.split(", "):
+            found += [f"{space}{name}: {words}", *more]
+    return found
 
 
 def skip_fields(app, what, name, obj, skip, options):

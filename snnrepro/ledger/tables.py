@@ -19,7 +19,7 @@ from snnrepro.ledger.verdicts import Row
 
 MARKS = {
     "reproduced": "✓", "pass": "✓", "partly": "◐", "not reproduced": "✗", "fail": "✗", "stale": "△", "open": "○",
-    "not run": "○",
+    "not run": "○", "not judged": "·",
 }  # fmt: skip
 """A sign beside each verdict, so that colour is not the only one."""
 
@@ -75,8 +75,8 @@ def number(x: float, spread: float = 0.0) -> str:
         mantissa, exponent = f"{x:.{_digits(x, spread)}e}".split("e")
         return f"{_trim(mantissa)}e{int(exponent)}"
     if spread > 0:
-        decimals = 1 - math.floor(math.log10(spread))
-        return f"{x:.{min(max(decimals, 0), 8)}f}"
+        decimals = min(max(1 - math.floor(math.log10(spread)), 0), 8)
+        return f"{round(x, decimals) + 0.0:.{decimals}f}"  # + 0.0: no negative zero
     return _trim(f"{x:.{max(3 - math.floor(math.log10(abs(x))), 0)}f}")
 
 
@@ -127,8 +127,9 @@ def source(where: str, evidence: str) -> str:
 
 def measured(mean: float, low: float, high: float, n: int, unit: str, band: object) -> str:
     """A number from here with its interval, its seeds and the band that accepts it."""
-    accepted = f' <span class="snn-band">accepted: {band_words(str(band))}</span>' if band else ""
-    return f'<span class="snn-number">{interval(mean, low, high)}{_unit(unit)}</span> <span class="snn-n">n = {n}</span>{accepted}'
+    accepted = f' <span class="snn-band">accepted: {_unbroken(band_words(str(band)))}</span>' if band else ""
+    number = _unbroken(interval(mean, low, high))
+    return f'<span class="snn-number">{number}{_unit(unit)}</span> <span class="snn-n">n = {n}</span>{accepted}'
 
 
 def band_words(band: str) -> str:
@@ -137,7 +138,12 @@ def band_words(band: str) -> str:
         return f"exactly {band[2:-4].strip()}"
     for sign, word in ((">=", "≥"), ("<=", "≤"), ("..", "to"), ("== ", ""), ("+-", "±")):
         band = band.replace(sign, word)
-    return band
+    return re.sub(r"(e-?)\+?0+(?=\d)", r"\1", band)  # 1e-6, as `number` writes it
+
+
+def _unbroken(words: str) -> str:
+    """Numbers with an exponent, and a sign with its number, stay on one line."""
+    return re.sub(r"[≤≥±] \S+|\S*\de-\S+", r'<span class="snn-unbroken">\g<0></span>', words)
 
 
 def _unit(unit: str) -> str:

@@ -10,7 +10,7 @@ from snnrepro.ledger import provenance
 from snnrepro.ledger.claims import ChapterClaims, Claim
 from snnrepro.ledger.records import Record, load_record, t_interval
 
-QuickState = Literal["pass", "fail", "not run"]
+QuickState = Literal["pass", "fail", "not judged", "not run"]
 State = Literal["reproduced", "partly", "not reproduced", "stale", "open"]
 STATES: tuple[State, ...] = ("reproduced", "partly", "not reproduced", "stale", "open")
 
@@ -66,10 +66,12 @@ class Row:
 
 
 def quick_verdict(claim: Claim, values: Sequence[float] | None) -> QuickState:
-    """Whether the mean over the quick seeds meets the quick band."""
+    """Whether the mean over the quick seeds meets the quick band; `not judged` where there are values and no band."""
     band = claim.band("quick")
-    if band is None or values is None or len(values) == 0:
+    if values is None or len(values) == 0:
         return "not run"
+    if band is None:
+        return "not judged"
     if not all(math.isfinite(value) for value in values):
         return "fail"
     return "pass" if band.contains(t_interval(values)[0]) else "fail"
@@ -184,7 +186,7 @@ def _why(citekey: str, claim: Claim, verdict: Verdict) -> str:
         return ""
     few = verdict.state == "partly" and claim.evidence != "identity" and verdict.n < ENOUGH_SEEDS
     if few:
-        return f"Only {verdict.n} of at least {ENOUGH_SEEDS} seeds are recorded."
+        return f"Only {verdict.n} of at least {ENOUGH_SEEDS} seeds {'is' if verdict.n == 1 else 'are'} recorded."
     return "The interval reaches out of the band." if verdict.state == "partly" else "The mean is outside the band."
 
 
