@@ -583,7 +583,8 @@ def alternative(results: Results) -> str:
         ours, peer = arrays.get(f"{axis}/events"), arrays.get(f"{axis}/snntorch")
         if ours is None:
             continue
-        part = f"over {label} from {ours[0, 0]:g} to {ours[0, -1]:g}, ours goes from {seconds(ours[1, 0] / 1e3)} to {seconds(ours[1, -1] / 1e3)}"
+        part = f"over {label} from {ours[0, 0]:g} to {ours[0, -1]:g}, ours goes from "
+        part += f"{seconds(ours[1, 0] / 1e3)} to {seconds(ours[1, -1] / 1e3)}"
         if peer is not None:
             part += f" and snnTorch from {seconds(peer[1, 0] / 1e3)} to {seconds(peer[1, -1] / 1e3)}"
         found.append(part)
