@@ -36,6 +36,7 @@ endef
 
 help:
 	@echo "make book        set up, execute all chapters (about a minute each), build the book"
+	@echo "make setup       the environment alone, in .venv"
 	@echo "make html        build the book from the committed notebooks, warnings are errors"
 	@echo "make test        style, unit tests, every chapter against its stored outputs, figure data"
 	@echo "make site        scan the built book for anything it would load from outside"

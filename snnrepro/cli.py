@@ -6,6 +6,7 @@ Anything the user can mend is one line on stderr and exit code 2. Heavy imports 
 import argparse
 import os
 import sys
+from pathlib import Path
 
 from snnrepro.errors import UserError
 
@@ -23,6 +24,7 @@ def main(argv: list[str] | None = None) -> int:
     """Run a command and return its exit code: 0 done, 1 a check failed, 2 the user has to mend something."""
     try:
         arguments = _parser().parse_args(argv)
+        _warn_of_two_copies()
         code = arguments.command(arguments)
         sys.stdout.flush()
         return code
@@ -33,8 +35,21 @@ def main(argv: list[str] | None = None) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
     except KeyboardInterrupt:
-        print("snnrepro: stopped; the same command goes on where it was", file=sys.stderr)
+        print("snnrepro: stopped; what is finished is kept, the same command does the rest", file=sys.stderr)
         return 130
+
+
+def _warn_of_two_copies() -> None:
+    """Say so where the code that runs is not that of the repository it works on."""
+    from snnrepro import paths
+
+    there = paths.root() / "snnrepro" / "cli.py"
+    if there.exists() and not there.samefile(__file__):
+        print(
+            f"snnrepro: note: this is the code of {Path(__file__).resolve().parent.parent}, at work on"
+            f" {paths.root()}; use the environment of the latter to run its own code",
+            file=sys.stderr,
+        )
 
 
 def parse_seeds(text: str) -> tuple[int, ...]:
@@ -154,7 +169,7 @@ def _chapters(citekey: str | None) -> list[str]:
     """Return the named chapter, or all."""
     from snnrepro import paths
 
-    if citekey:
+    if citekey is not None:
         paths.chapter(citekey)
         return [citekey]
     if known := paths.citekeys():

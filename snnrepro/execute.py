@@ -6,6 +6,7 @@ The executed notebook holds nothing that a second run would change, apart from t
 
 import hashlib
 import os
+import re
 import shutil
 import sys
 from pathlib import Path
@@ -33,6 +34,10 @@ METADATA = {
         "pygments_lexer": "ipython3",
     },
 }
+
+
+SHOWS = re.compile(r"chapter\.(card|figure|interactive|strip|table|verdicts)\(")
+"""What a cell calls that must have an output."""
 
 
 def build(citekey: str) -> NotebookNode:
@@ -86,7 +91,8 @@ def execute(citekey: str, quiet: bool = False) -> Path:
 def check(citekey: str) -> list[str]:
     """Say what is wrong with a chapter's pair of source and notebook; empty if all is well.
 
-    Cells must agree in type, source and tags, and code cells must have been run in order from 1, without an error.
+    Cells must agree in type, source and tags, and code cells must have been run in order from 1, without an error; those that show
+    figures and claims must have an output.
 
     Raises:
         UserError: no such chapter, or its source cannot be read.
@@ -112,6 +118,8 @@ def check(citekey: str) -> list[str]:
             problems.append(f"{citekey}: code cell {number} has execution count {cell.execution_count}; {command}")
         if "raises-exception" not in _part(cell, "tags") and any(out.output_type == "error" for out in cell.outputs):
             problems.append(f"{citekey}: code cell {number} holds an error; {command}")
+        if SHOWS.search(cell.source) and not cell.outputs:
+            problems.append(f"{citekey}: code cell {number} shows nothing; {command}")
     return problems
 
 
@@ -146,11 +154,15 @@ def _run_cells(notebook: NotebookNode, citekey: str, folder: Path, quiet: bool) 
         try:
             client.execute(env=os.environ | {"SNNREPRO_QUIET": "1"})  # no progress among the outputs
         except CellExecutionError as error:
+            if error.ename == "KeyboardInterrupt":
+                raise KeyboardInterrupt from None
             raise UserError(f"chapter {citekey}, code cell {done}: {error.ename}: {_line(error.evalue)}") from None
         except CellTimeoutError:
             raise UserError(f"chapter {citekey}, code cell {done + 1}: not done after {CELL_SECONDS} s") from None
         except DeadKernelError:
-            raise UserError(f"chapter {citekey}, code cell {done + 1}: its Python process died") from None
+            raise UserError(
+                f"chapter {citekey}, code cell {done + 1}: its Python process died or was stopped"
+            ) from None
 
 
 def _line(text: str) -> str:

@@ -81,7 +81,7 @@ def read_json(path: Path) -> Any:
     try:
         content = json.loads(_bytes(path), parse_constant=_refuse)
     except (ValueError, RecursionError) as error:
-        raise UserError(f"{shown(path)}: is damaged or not JSON ({one_line(error)}); delete it and run again") from None
+        raise UserError(f"{shown(path)}: is damaged or not JSON ({one_line(error)}); {_remedy(path)}") from None
     schema = content.get("schema", SCHEMA) if isinstance(content, dict) else SCHEMA
     if not isinstance(schema, int) or schema > SCHEMA:
         raise UserError(
@@ -104,7 +104,12 @@ def read_npz(path: Path) -> dict[str, np.ndarray]:
                 for name in archive.namelist()
             }
     except (zipfile.BadZipFile, zlib.error, ValueError, EOFError, NotImplementedError, RuntimeError) as error:
-        raise UserError(f"{shown(path)}: is damaged or not npz ({one_line(error)}); delete it and run again") from None
+        raise UserError(f"{shown(path)}: is damaged or not npz ({one_line(error)}); {_remedy(path)}") from None
+
+
+def _remedy(path: Path) -> str:
+    """What to do about a damaged file: a record took long to make, a seed file is computed again."""
+    return "restore it from git, or record it again" if path.parent.name == "results" else "delete it and run again"
 
 
 def _write(path: Path, fill: Callable[[BinaryIO], Any]) -> None:

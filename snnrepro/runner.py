@@ -214,6 +214,10 @@ def record(citekey: str, experiment: str, profile: str) -> Path:
         results |= {seed: old.seeds[seed].model_dump() for seed in kept}
         arrays |= {f"{seed}/{name}": array for seed in kept for name, array in stored[seed].items()}
         new = ledger.build_record(citekey, experiment, profile, job.experiment, results)
+    if old is not None and len(old.seeds) > len(new.seeds):
+        progress.say(
+            f"{job.name}: the record had {len(old.seeds)} seeds, of code or settings before a change; now it has {len(new.seeds)}"
+        )
     return ledger.save_record(new, arrays)
 
 

@@ -92,6 +92,34 @@ def test_every_claim_has_its_strip(citekey):
         assert f'chapter.strip("{figure}")' in source
 
 
+def words(html):
+    """Text of an HTML fragment, with single spaces."""
+    return " ".join(re.sub(r"<[^>]+>", " ", html).split())
+
+
+@pytest.mark.parametrize("citekey", CITEKEYS)
+def test_page_shows_the_recorded_numbers(citekey):
+    """After a new record the chapter has to be run again; a stale verdict alone is no reason."""
+    (cell,) = [cell for cell in code_cells(citekey) if "chapter.table()" in "".join(cell["source"])]
+    shown = words("".join("".join(output["data"]["text/html"]) for output in cell["outputs"] if "data" in output))
+    rows = ledger.rows(ledger.load_claims(citekey), ledger.experiments(citekey))
+    fresh = [row for row in rows if row.paper.state != "stale"]
+    differ = [
+        row.claim.id for row in fresh if words(ledger.table_html([row], "").partition("</thead>")[2]) not in shown
+    ]
+    assert differ == [], f"run snnrepro execute {citekey}"
+
+
+@pytest.mark.parametrize("citekey", CITEKEYS)
+def test_every_record_has_its_arrays(citekey):
+    for name in ledger.experiments(citekey):
+        for profile in ("quick", "paper"):
+            record = ledger.load_record(citekey, name, profile)
+            if record is not None and record.arrays is not None:
+                assert record.arrays_sha256
+                assert all(ledger.load_arrays(record).values())
+
+
 @pytest.mark.after_chapters
 @pytest.mark.parametrize("citekey", CITEKEYS)
 def test_figures_drew_the_committed_data(citekey):

@@ -322,3 +322,10 @@ def assert_one_line_or_claims(text):
     except UserError as error:
         assert str(error).startswith("claims.yml")
         assert str(error).isprintable()
+
+
+def test_ends_of_a_band_are_those_of_its_numbers_as_written():
+    assert parse_band("== 0.7 +- 0.1").contains(0.8)
+    assert parse_band("== 0.3 +- 0.1").contains(0.2)
+    assert not parse_band("== 0.7 +- 0.1").contains(0.8000000000000002)
+    assert parse_band("== 0 +- 0").contains(0.0)

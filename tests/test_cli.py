@@ -75,6 +75,8 @@ def test_wrong_seeds_are_quoted(text):
         (["run", "demo2021"], "unknown chapter 'demo2021'; did you mean demo2020?"),
         (["list", "nobody"], "unknown chapter 'nobody'; known: demo2020"),
         (["check", "nobody"], "unknown chapter"),
+        (["execute", ""], "unknown chapter ''"),
+        (["list", ""], "unknown chapter ''"),
         (["execute", "nobody"], "unknown chapter"),
         (["record", "nobody"], "unknown chapter"),
         (["run", "demo2020/run"], "unknown experiment 'run' in demo2020; known: walk, broken"),
@@ -262,6 +264,27 @@ def test_record_of_a_chapter_records_what_it_can(demo, capsys):
     captured = capsys.readouterr()
     assert captured.out == "chapters/demo2020/results/walk.quick.json\n"
     assert "nothing to record for demo2020/broken (quick), finished is only seed 5, not of the profile" in captured.err
+
+
+def test_record_says_when_it_has_fewer_seeds_than_the_one_before(demo, capsys):
+    cli.main(["run", "demo2020/walk", "--jobs", "1"])
+    cli.main(["record", "demo2020/walk", "--profile", "quick"])
+    file = demo / "chapters" / "demo2020" / "results" / "walk.quick.json"
+    content = json.loads(file.read_text())
+    content["sources"]["snnrepro.experiment"] = "0"
+    file.write_text(json.dumps(content))
+    for seed in (1, 2):
+        (demo / ".runs" / "demo2020" / "walk.quick" / f"{seed}.json").unlink()
+    capsys.readouterr()
+    assert cli.main(["record", "demo2020/walk", "--profile", "quick"]) == 0
+    assert "the record had 3 seeds, of code or settings before a change; now it has 1" in capsys.readouterr().err
+
+
+def test_code_of_another_copy_is_named(demo, capsys):
+    (demo / "snnrepro").mkdir(exist_ok=True)
+    (demo / "snnrepro" / "cli.py").write_text("")
+    assert cli.main(["list", "demo2020"]) == 0
+    assert f"at work on {demo}; use the environment of the latter" in capsys.readouterr().err
 
 
 def test_check_fails_when_a_verdict_is_worse(demo, capsys, monkeypatch):

@@ -169,6 +169,15 @@ def test_sets_are_read_from_both_places(place, tiny, tmp_path, monkeypatch, no_n
         assert split.y_test.dtype == np.int64
 
 
+def test_a_folder_that_may_not_be_read_is_named(tmp_path, monkeypatch):
+    def refuse(path):
+        raise PermissionError(13, "Permission denied", str(path))
+
+    monkeypatch.setattr(registry.Path, "exists", refuse)
+    with pytest.raises(UserError, match=r"cannot look there: Permission denied; mend SNNREPRO_DATA or SNNREPRO_CACHE$"):
+        registry.find(IMAGES)
+
+
 def test_own_folder_comes_before_the_cache(tiny, tmp_path, monkeypatch):
     write(tmp_path / "cache", tiny)
     write(tmp_path / "own", tiny)

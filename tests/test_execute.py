@@ -136,6 +136,18 @@ def test_notebook_not_run_in_order(done):
     ]
 
 
+def test_cell_that_shows_claims_has_an_output(done):
+    edit(done / SOURCE, 'print("size-bounded', '# chapter.strip("fig-1")\nprint("size-bounded')
+    notebook = nbformat.read(done / NOTEBOOK, as_version=4)
+    code = [cell for cell in notebook.cells if cell.cell_type == "code"]
+    code[2].source = '# chapter.strip("fig-1")\n' + code[2].source
+    nbformat.write(notebook, done / NOTEBOOK)
+    assert execute.check("demo2020") == []
+    code[2].outputs = []
+    nbformat.write(notebook, done / NOTEBOOK)
+    assert execute.check("demo2020") == ["demo2020: code cell 3 shows nothing; run snnrepro execute demo2020"]
+
+
 @pytest.mark.parametrize("content", [None, b"", b'{"cells": [', b"[]"])
 def test_notebook_missing_or_damaged(done, content):
     (done / NOTEBOOK).unlink()
@@ -164,6 +176,12 @@ def test_cell_that_dies_or_hangs(done, monkeypatch, code, message):
         (done / SOURCE).read_text().partition("```{code-cell}")[0] + f"```{{code-cell}}\n{code}\n```\n"
     )
     with pytest.raises(UserError, match=f"chapter demo2020, code cell 1: {message}"):
+        execute.execute("demo2020", quiet=True)
+
+
+def test_a_cell_that_is_interrupted_stops_everything(done):
+    edit(done / SOURCE, 'print("size-bounded:"', 'raise KeyboardInterrupt\nprint("size-bounded:"')
+    with pytest.raises(KeyboardInterrupt):
         execute.execute("demo2020", quiet=True)
 
 

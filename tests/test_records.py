@@ -254,7 +254,9 @@ def test_saving_again_writes_when_anything_else_differs(demo, what):
     elif what == "array":
         arrays["1/curve"] = arrays["1/curve"] + 1e-3
     elif what == "config":
-        made = made.model_copy(update={"config_hash": "0"})
+        made = made.model_copy(
+            update={"config": {"steps": 9}, "config_hash": records.provenance.plain_hash({"steps": 9})}
+        )
     else:
         damaged = file if what == "damaged json" else file.with_suffix(".npz")
         damaged.write_bytes(damaged.read_bytes()[:-10])
@@ -283,6 +285,15 @@ def test_arrays_that_are_gone_leave_no_file(demo):
         (lambda content: content["seeds"]["1"].update(metrics={"accuracy": "x"}), "field seeds.1.metrics.accuracy: "),
         (lambda content: content["seeds"]["1"].update(metrics={}), "field summary.accuracy: not every seed has it"),
         (lambda content: content.update(experiment="run"), ": is a record of demo2020/run (paper)"),
+        (lambda content: content["summary"]["accuracy"].update(mean=0.9), "field summary.accuracy: does not follow"),
+        (lambda content: content["summary"]["accuracy"].update(n=500), "field summary.accuracy: does not follow"),
+        (lambda content: content["summary"]["accuracy"].update(sd=None), "field summary.accuracy: does not follow"),
+        (
+            lambda content: content["seeds"]["1"]["metrics"].update(accuracy=0.5),
+            "field summary.accuracy: does not follow",
+        ),
+        (lambda content: content["seeds"].pop("1"), "field summary.accuracy: does not follow"),
+        (lambda content: content["config"].update(steps=999), "field config: is not what config_hash stands for"),
     ],
 )
 def test_a_broken_record_is_named_with_its_field(demo, edit, words):

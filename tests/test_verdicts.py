@@ -139,12 +139,29 @@ def test_an_identity_needs_one_seed(walk, value, state):
     assert paper_verdict(claim(evidence="identity"), record([value]), experiment).state == state
 
 
+def test_a_metric_that_a_present_record_lacks_is_an_error(walk):
+    experiment, record = walk
+    with pytest.raises(UserError, match=r"claim size, field metric: walk gives no 'size'; it gives other$"):
+        paper_verdict(claim(), record([0.5] * 5, metric="other"), experiment)
+    old = record([0.5] * 5, metric="other").model_copy(update={"config_hash": "0" * 16})
+    assert paper_verdict(claim(), old, experiment).state == "open"  # measured before the metric was there
+
+
+def test_an_identity_holds_for_every_seed(walk):
+    experiment, record = walk
+    same = claim(evidence="identity", accept={"quick": "<= 1e-12", "paper": "<= 1e-12"})
+    assert paper_verdict(same, record([0.0] * 20), experiment).state == "reproduced"
+    assert paper_verdict(same, record([0.0] * 19 + [3e-12]), experiment).state == "not reproduced"
+    assert quick_verdict(same, [0, 0, 0, 3e-12]) == "fail"
+    between = claim(evidence="identity", accept={"paper": "0 .. 1e-10"})
+    assert paper_verdict(between, record([0, 0, 1e-14, 0, 0]), experiment).state == "reproduced"
+
+
 def test_open(walk):
     experiment, record = walk
     for verdict in (
         paper_verdict(claim(), None, experiment),
         paper_verdict(claim(accept={"quick": ">= 0"}), record([0.5] * 5), experiment),
-        paper_verdict(claim(), record([0.5] * 5, metric="other"), experiment),
         paper_verdict(claim(metric=None, accept=None, why=None, open="no data"), None, None),
     ):
         assert (verdict.state, verdict.mean, verdict.n) == ("open", None, 0)

@@ -215,7 +215,12 @@ def find(name: str) -> Path | None:
         places.insert(0, folder / name)
     if embedded := _embedded(name):
         places.append(embedded)
-    return next((place for place in places if place.exists()), None)
+    try:
+        return next((place for place in places if place.exists()), None)
+    except OSError as error:
+        raise UserError(
+            f"{error.filename}: cannot look there: {error.strerror}; mend SNNREPRO_DATA or SNNREPRO_CACHE"
+        ) from None
 
 
 def read(name: str, download: bool = False) -> bytes | None:

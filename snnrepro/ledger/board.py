@@ -7,6 +7,7 @@ from html import escape
 from typing import Any
 
 from snnrepro import paths
+from snnrepro.errors import UserError
 from snnrepro.experiment import Experiment
 from snnrepro.ledger import tables
 from snnrepro.ledger.claims import EVIDENCE, ChapterClaims, load_claims
@@ -16,14 +17,21 @@ SCHEMA = 1
 
 
 def experiments(citekey: str) -> Mapping[str, Experiment]:
-    """Experiments of a chapter, looked up by name; empty where `snnrepro.papers` has no module for it yet."""
+    """Experiments of a chapter, looked up by name; empty where `snnrepro.papers` has no module for it yet.
+
+    Raises:
+        UserError: the module has no EXPERIMENTS.
+    """
     name = f"snnrepro.papers.{citekey}"
     try:
-        return importlib.import_module(name).EXPERIMENTS
+        module = importlib.import_module(name)
     except ModuleNotFoundError as error:
         if error.name != name:
             raise
         return {}
+    if not hasattr(module, "EXPERIMENTS"):
+        raise UserError(f"snnrepro/papers/{citekey}.py: defines no EXPERIMENTS; add the table of its experiments")
+    return module.EXPERIMENTS
 
 
 def board() -> list[tuple[ChapterClaims, list[Row]]]:

@@ -5,6 +5,7 @@ import math
 import re
 from collections.abc import Container
 from dataclasses import dataclass
+from decimal import Decimal
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
@@ -52,15 +53,19 @@ class Band:
     def low(self) -> float:
         """Lowest number accepted, -inf for `<= x`."""
         if self.form == "==":
-            return self.numbers[0] - self.numbers[1]
+            return float(self._decimal(0) - self._decimal(1))
         return -math.inf if self.form == "<=" else self.numbers[0]
 
     @property
     def high(self) -> float:
         """Highest number accepted, inf for `>= x`."""
         if self.form == "==":
-            return self.numbers[0] + self.numbers[1]
+            return float(self._decimal(0) + self._decimal(1))
         return math.inf if self.form == ">=" else self.numbers[-1]
+
+    def _decimal(self, k: int) -> Decimal:
+        """A number as it is written, so that 0.7 +- 0.1 ends at 0.8."""
+        return Decimal(_number(self.numbers[k]))
 
     def contains(self, x: float) -> bool:
         """Whether the band holds a number; no band holds one that is not finite."""
@@ -307,6 +312,7 @@ _FIELDS = {"value": Value, "accept": Accept, "data": Data}
 def _message(name: str, content: dict, error: ValidationError) -> str:
     """The first error of a validation as one line: file, claim, field, what is wrong."""
     errors = error.errors(include_url=False, include_context=False, include_input=True)
+    errors = [one for one in errors if one["loc"] != ("claims",)] or errors  # "too short" follows from a wrong claim
     first = errors[0]
     loc = [part for part in first["loc"] if isinstance(part, str | int)]
     model: type[BaseModel] = ChapterClaims

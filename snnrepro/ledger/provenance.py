@@ -53,7 +53,12 @@ def config_dict(config: Any) -> dict[str, Any]:
 
 def config_hash(config: Any) -> str:
     """Hash of a configuration, 16 hexadecimal digits."""
-    return _sha(json.dumps(config_dict(config), sort_keys=True))
+    return plain_hash(config_dict(config))
+
+
+def plain_hash(plain: Mapping[str, Any]) -> str:
+    """Hash of a configuration that is plain JSON data already."""
+    return _sha(json.dumps(plain, sort_keys=True))
 
 
 def _plain(value: Any) -> Any:

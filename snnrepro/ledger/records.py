@@ -203,7 +203,8 @@ def load_record(citekey: str, experiment: str, profile: str) -> Record | None:
     """A recorded run, None where there is none.
 
     Raises:
-        UserError: unknown chapter, or a file that is damaged, of a newer schema or of another experiment.
+        UserError: unknown chapter, or a file that is damaged, of a newer schema or of another experiment, or whose summary or
+            configuration does not agree with the rest.
     """
     file = record_path(citekey, experiment, profile)
     if not file.exists():
@@ -223,7 +224,18 @@ def load_record(citekey: str, experiment: str, profile: str) -> Record | None:
     lacking = {name for name in record.summary for seed in seeds.values() if name not in seed.metrics}
     if lacking:
         raise UserError(f"{shown(file)}, field summary.{min(lacking)}: not every seed has it; record it again")
+    for name, stored in record.summary.items():
+        if not _agree(stored, _summary([seed.metrics[name] for seed in seeds.values()])):
+            raise UserError(f"{shown(file)}, field summary.{name}: does not follow from the seeds; record it again")
+    if provenance.plain_hash(record.config) != record.config_hash:
+        raise UserError(f"{shown(file)}, field config: is not what config_hash stands for; record it again")
     return record.model_copy(update={"seeds": seeds})
+
+
+def _agree(one: Summary, other: Summary) -> bool:
+    """Whether two summaries are the same up to rounding."""
+    pairs = [(getattr(one, field), getattr(other, field)) for field in Summary.model_fields]
+    return all(a == b or (None not in (a, b) and math.isclose(a, b, rel_tol=1e-9, abs_tol=1e-12)) for a, b in pairs)
 
 
 def load_arrays(record: Record) -> dict[int, dict[str, np.ndarray]]:

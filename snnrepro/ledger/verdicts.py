@@ -5,6 +5,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
+from snnrepro.errors import UserError
 from snnrepro.experiment import Experiment
 from snnrepro.ledger import provenance
 from snnrepro.ledger.claims import ChapterClaims, Claim
@@ -66,7 +67,7 @@ class Row:
 
 
 def quick_verdict(claim: Claim, values: Sequence[float] | None) -> QuickState:
-    """Whether the mean over the quick seeds meets the quick band; `not judged` where there are values and no band."""
+    """Whether the mean over the quick seeds, of an identity each of them, meets the quick band; `not judged` without a band."""
     band = claim.band("quick")
     if values is None or len(values) == 0:
         return "not run"
@@ -74,7 +75,8 @@ def quick_verdict(claim: Claim, values: Sequence[float] | None) -> QuickState:
         return "not judged"
     if not all(math.isfinite(value) for value in values):
         return "fail"
-    return "pass" if band.contains(t_interval(values)[0]) else "fail"
+    judged = values if claim.evidence == "identity" else t_interval(values)[:1]
+    return "pass" if all(map(band.contains, judged)) else "fail"
 
 
 def paper_verdict(claim: Claim, record: Record | None, experiment: Experiment | None) -> Verdict:
@@ -84,27 +86,44 @@ def paper_verdict(claim: Claim, record: Record | None, experiment: Experiment | 
         claim: the claim.
         record: of the claim's experiment, paper profile; None where nothing is recorded.
         experiment: as it is now, to see whether the record is stale; None where it no longer exists.
+
+    Raises:
+        UserError: a record of the present code has no such metric.
     """
     measured = by_numbers(claim, record) if record else "open"
+    changed = changes(record, experiment) if record else ()
     if measured == "open":
+        if record and claim.band("paper") and not changed:
+            _lacks(record.citekey, claim, record.summary)
         return Verdict("open")
     summary = record.summary[claim.metric_name]
-    changed = changes(record, experiment)
     state: State = "stale" if changed else measured
     return Verdict(state, summary.mean, summary.low, summary.high, summary.n, changed, measured)
 
 
 def by_numbers(claim: Claim, record: Record) -> QuickState | State:
-    """Verdict of a record's numbers alone, whatever has changed since: a quick state or a paper-scale one, by its profile."""
+    """Verdict of a record's numbers alone, whatever has changed since: a quick state or a paper-scale one, by its profile.
+
+    An identity holds where it holds for every seed.
+    """
     if record.profile == "quick":
         return quick_verdict(claim, record.values(claim.metric_name))
     band, summary = claim.band("paper"), record.summary.get(claim.metric_name)
     if band is None or summary is None:
         return "open"
-    enough = summary.n >= (1 if claim.evidence == "identity" else ENOUGH_SEEDS)
-    if enough and band.contains_interval(summary.low, summary.high):
+    if claim.evidence == "identity":
+        return "reproduced" if all(map(band.contains, record.values(claim.metric_name))) else "not reproduced"
+    if summary.n >= ENOUGH_SEEDS and band.contains_interval(summary.low, summary.high):
         return "reproduced"
     return "partly" if band.contains(summary.mean) else "not reproduced"
+
+
+def _lacks(citekey: str, claim: Claim, metrics: Iterable[str]) -> None:
+    """Say that an experiment gives no metric of that name."""
+    raise UserError(
+        f"chapters/{citekey}/claims.yml, claim {claim.id}, field metric: {claim.experiment} gives no {claim.metric_name!r};"
+        f" it gives {', '.join(sorted(metrics))}"
+    )
 
 
 def changes(record: Record, experiment: Experiment | None) -> tuple[str, ...]:
@@ -128,7 +147,14 @@ def rows(
         chapter: from `load_claims`.
         experiments: the chapter's experiments as they are now; empty where there are none yet.
         quick: live values by `experiment.metric`; None takes those of the notebook's last recorded run.
+
+    Raises:
+        UserError: an experiment that was run live, or whose record is of the present code, has no such metric.
     """
+    for claim in chapter.claims if quick else ():
+        given = [key.partition(".")[2] for key in quick if key.partition(".")[0] == claim.experiment]
+        if given and claim.metric not in quick:
+            _lacks(chapter.paper, claim, given)
     names = {claim.experiment for claim in chapter.claims if claim.experiment}
     paper = _records(chapter.paper, names, "paper")
     if quick is None:
