@@ -191,8 +191,9 @@ def _list(arguments: argparse.Namespace) -> int:
             print(f"    {key}")
             for profile, seeds in (("quick", experiment.quick_seeds), ("paper", experiment.paper_seeds)):
                 done = len(set(runner.finished(citekey, key, profile)) & set(seeds))
-                recorded = "recorded" if ledger.load_record(citekey, key, profile) else "not recorded"
-                print(f"      {profile}: {done} of {len(seeds)} seeds finished, {recorded}")
+                record = ledger.load_record(citekey, key, profile)
+                recorded = len(record.seeds) if record else 0
+                print(f"      {profile}: {recorded} of {len(seeds)} seeds recorded, {done} finished here")
         print("  claims")
         for row in ledger.rows(chapter, experiments):
             print(f"    {row.claim.id}\n      quick: {row.quick}, paper: {row.paper.state}")

@@ -228,8 +228,8 @@ def test_run_record_list_and_check(demo, capsys):
     assert cli.main(["list", "demo2020"]) == 0
     listed = capsys.readouterr().out
     assert (
-        "quick: 3 of 3 seeds finished, recorded\n" in listed
-        and "paper: 0 of 100 seeds finished, not recorded" in listed
+        "quick: 3 of 3 seeds recorded, 3 finished here\n" in listed
+        and "paper: 0 of 100 seeds recorded, 0 finished here" in listed
     )
     assert "size-bounded\n      quick: pass, paper: open" in listed
     assert cli.main(["check"]) == 0
