@@ -147,6 +147,14 @@ def test_a_metric_that_a_present_record_lacks_is_an_error(walk):
     assert paper_verdict(claim(), old, experiment).state == "open"  # measured before the metric was there
 
 
+def test_a_metric_that_a_live_run_lacks_is_an_error_where_it_is_judged(demo):
+    chapter, known = load_claims("demo2020"), experiments("demo2020")
+    with pytest.raises(UserError, match=r"claim size-bounded, field metric: walk gives no 'size'; it gives other$"):
+        rows(chapter, known, {"walk.other": [0.5]})
+    unjudged = chapter.model_copy(update={"claims": (claim(accept={"paper": ">= 0"}),)})
+    assert [row.quick for row in rows(unjudged, known, {"walk.other": [0.5]})] == ["not run"]
+
+
 def test_an_identity_holds_for_every_seed(walk):
     experiment, record = walk
     same = claim(evidence="identity", accept={"quick": "<= 1e-12", "paper": "<= 1e-12"})
