@@ -3,6 +3,7 @@
 import copy
 import math
 import re
+from fractions import Fraction
 
 import pytest
 import yaml
@@ -217,7 +218,8 @@ def bands(draw):
     if form == "<=":
         return f"<={space}{a!r}", -math.inf, a
     if form == "==":
-        return f"=={space}{a!r} +- {abs(b)!r}", a - abs(b), a + abs(b)
+        centre, tolerance = Fraction(repr(a)), Fraction(repr(abs(b)))
+        return f"=={space}{a!r} +- {abs(b)!r}", float(centre - tolerance), float(centre + tolerance)
     a, b = sorted((a, b))
     return f"{a!r} ..{space}{b!r}", a, b
 
@@ -329,3 +331,4 @@ def test_ends_of_a_band_are_those_of_its_numbers_as_written():
     assert parse_band("== 0.3 +- 0.1").contains(0.2)
     assert not parse_band("== 0.7 +- 0.1").contains(0.8000000000000002)
     assert parse_band("== 0 +- 0").contains(0.0)
+    assert parse_band("== 1e308 +- 1e308").high == math.inf

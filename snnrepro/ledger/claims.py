@@ -5,7 +5,7 @@ import math
 import re
 from collections.abc import Container
 from dataclasses import dataclass
-from decimal import Decimal
+from fractions import Fraction
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
@@ -53,19 +53,23 @@ class Band:
     def low(self) -> float:
         """Lowest number accepted, -inf for `<= x`."""
         if self.form == "==":
-            return float(self._decimal(0) - self._decimal(1))
+            return self._end(-1)
         return -math.inf if self.form == "<=" else self.numbers[0]
 
     @property
     def high(self) -> float:
         """Highest number accepted, inf for `>= x`."""
         if self.form == "==":
-            return float(self._decimal(0) + self._decimal(1))
+            return self._end(1)
         return math.inf if self.form == ">=" else self.numbers[-1]
 
-    def _decimal(self, k: int) -> Decimal:
-        """A number as it is written, so that 0.7 +- 0.1 ends at 0.8."""
-        return Decimal(_number(self.numbers[k]))
+    def _end(self, sign: int) -> float:
+        """End of an `==` band, of its numbers as they are written: 0.7 +- 0.1 ends at 0.8."""
+        centre, tolerance = (Fraction(_number(x)) for x in self.numbers)
+        try:
+            return float(centre + sign * tolerance)
+        except OverflowError:
+            return sign * math.inf
 
     def contains(self, x: float) -> bool:
         """Whether the band holds a number; no band holds one that is not finite."""
