@@ -110,8 +110,8 @@ def parse_band(text: str) -> Band:
             break
     else:
         raise ValueError(f"cannot read the band {text!r}; write '>= x', '<= x', 'a .. b' or '== x +- tol'")
-    ends = [end for end in (band.low, band.high) if end not in (-math.inf, math.inf)]
-    if not all(map(math.isfinite, band.numbers)) or len(ends) < (1 if form in (">=", "<=") else 2):
+    written = all(map(math.isfinite, band.numbers))
+    if not written or (form == "==" and not (math.isfinite(band.low) and math.isfinite(band.high))):
         raise ValueError(f"the band {text!r} has a number that is not finite")
     if form == ".." and band.low >= band.high:
         raise ValueError(f"the band {text!r} runs backwards or is a point; for a point write '== x +- tol'")
