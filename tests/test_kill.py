@@ -1,5 +1,6 @@
 """Kills a run at random moments: what was finished stays, and the same command completes the set."""
 
+import contextlib
 import json
 import os
 import random
@@ -28,8 +29,9 @@ def wait_for_progress(folder, process):
     """Returns once a seed of this run has come to its first step."""
     start = time.time()
     while process.poll() is None and time.time() < start + 20:
-        if any(file.stat().st_mtime > start for file in folder.glob("*.progress")):
-            return
+        with contextlib.suppress(FileNotFoundError):  # a seed that is done removes its file
+            if any(file.stat().st_mtime > start for file in folder.glob("*.progress")):
+                return
         time.sleep(0.01)
     raise AssertionError("no seed started")
 
