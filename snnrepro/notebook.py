@@ -35,9 +35,14 @@ class Chapter:
 
         Progress goes to the screen unless $SNNREPRO_QUIET is set.
         """
+        return self.run_all(experiment)[experiment]
+
+    def run_all(self, *experiments: str) -> dict[str, Runs]:
+        """Run the quick profile of several experiments as `run` does, side by side; experiments of one seed fill both processes."""
         quiet = bool(os.environ.get("SNNREPRO_QUIET"))
-        self._live[experiment] = runner.run(self.citekey, experiment, "quick", fresh=True, quiet=quiet)
-        return self._live[experiment]
+        runs = runner.run_all(self.citekey, experiments, "quick", fresh=True, quiet=quiet)
+        self._live |= runs
+        return runs
 
     def recorded(self, experiment: str) -> tuple[Record, dict[str, dict[str, np.ndarray]]] | None:
         """The record of an experiment at paper scale and its arrays by seed, or None where there is none."""

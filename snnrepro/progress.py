@@ -21,20 +21,24 @@ def say(line: str, quiet: bool = False) -> None:
 
 
 class Watch:
-    """Follows the files `<seed>.progress` that seeds in flight keep writing, whatever process or machine they run on.
+    """Follows the files that seeds in flight keep writing, whatever process or machine they run on.
 
     Each holds `[done, total, metrics]`. Use as a context around the run, and call `finished` for each seed that ends.
+
+    Args:
+        name: of the run.
+        seeds: what each seed is called, `seed 3`, and its file.
+        quiet: show nothing.
     """
 
-    def __init__(self, name: str, folder: Path, seeds: list[int], quiet: bool) -> None:
+    def __init__(self, name: str, seeds: dict[str, Path], quiet: bool) -> None:
         self.name = name
-        self.folder = folder
-        self.waiting = set(seeds)
+        self.waiting = dict(seeds)
         self.total = len(seeds)
         self.start = time.monotonic()
         self.quiet = quiet
         self.bars = None
-        self.rows: dict[int, int] = {}
+        self.rows: dict[str, int] = {}
         self.over = threading.Event()
         self.lock = threading.Lock()
         self.thread = threading.Thread(target=self._poll, daemon=True)
@@ -58,22 +62,22 @@ class Watch:
         if self.bars:
             self.bars.stop()
 
-    def finished(self, seed: int, metrics: dict[str, float]) -> None:
+    def finished(self, seed: str, metrics: dict[str, float]) -> None:
         """Take note that a seed ended with these metrics."""
         self._ended(seed, "finished", _note(metrics))
 
-    def failed(self, seed: int, reason: str) -> None:
+    def failed(self, seed: str, reason: str) -> None:
         """Take note that a seed ended without a result."""
         self._ended(seed, "failed", reason)
 
-    def _ended(self, seed: int, how: str, note: str) -> None:
-        self.waiting.discard(seed)
+    def _ended(self, seed: str, how: str, note: str) -> None:
+        self.waiting.pop(seed)
         done = self.total - len(self.waiting)
         if self.quiet:
             return
         if not self.bars:
             left = _left(self.start, done / self.total)
-            say(f"{self.name}: seed {seed} {how}, {done}/{self.total}{left}  {note}")
+            say(f"{self.name}: {seed} {how}, {done}/{self.total}{left}  {note}")
             return
         with self.lock:
             if seed in self.rows:
@@ -89,12 +93,12 @@ class Watch:
                 spoken = time.monotonic()
                 self._say_lines()
 
-    def _read(self) -> dict[int, tuple[int, int, dict[str, float]]]:
+    def _read(self) -> dict[str, tuple[int, int, dict[str, float]]]:
         """State of the seeds in flight."""
         found = {}
-        for seed in sorted(self.waiting):
+        for seed, file in list(self.waiting.items()):
             try:
-                found[seed] = json.loads((self.folder / f"{seed}.progress").read_text())
+                found[seed] = json.loads(file.read_text())
             except (OSError, ValueError):  # not there yet, or being written this moment
                 continue
         return found
@@ -106,7 +110,7 @@ class Watch:
                 if seed not in self.waiting:
                     continue
                 if seed not in self.rows:
-                    self.rows[seed] = self.bars.add_task(f"  seed {seed}", total=total, count="", note="")
+                    self.rows[seed] = self.bars.add_task(f"  {seed}", total=total, count="", note="")
                 self.bars.update(
                     self.rows[seed], completed=done, total=total, count=f"{done}/{total}", note=_note(metrics)
                 )
@@ -118,7 +122,7 @@ class Watch:
         ended = self.total - len(self.waiting)
         whole = (ended + sum(done / total for done, total, _ in states.values() if total)) / self.total
         for seed, (done, total, metrics) in states.items():
-            say(f"{self.name}: seed {seed} at {done}/{total}{_left(self.start, whole)}  {_note(metrics)}")
+            say(f"{self.name}: {seed} at {done}/{total}{_left(self.start, whole)}  {_note(metrics)}")
 
 
 class Steps:

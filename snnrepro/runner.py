@@ -123,11 +123,25 @@ def run(
     fresh: bool = False,
     quiet: bool = False,
 ) -> Runs:
-    """Run the seeds that are not finished yet, then return all that were asked for.
+    """Run the seeds of an experiment that are not finished yet, then return all that were asked for. See `run_all`."""
+    return run_all(citekey, [experiment], profile, seeds, jobs, cluster, fresh, quiet)[experiment]
+
+
+def run_all(
+    citekey: str,
+    experiments: Sequence[str],
+    profile: str,
+    seeds: Sequence[int] | None = None,
+    jobs: int = 2,
+    cluster: str | None = None,
+    fresh: bool = False,
+    quiet: bool = False,
+) -> dict[str, Runs]:
+    """Run the seeds of several experiments that are not finished yet, on the same processes, then return all that were asked for.
 
     Args:
         citekey: chapter.
-        experiment: its name in the chapter.
+        experiments: their names in the chapter, in the order in which they start.
         profile: `quick` or `paper`.
         seeds: default: the seeds of the profile.
         jobs: processes on this machine; 1 stays in this process. Results do not depend on it.
@@ -139,21 +153,27 @@ def run(
         UserError: a name or number above is wrong, another run is at work there, a file cannot be read or written, a worker
             dies; or seeds failed, for lack of data or with a number that is not finite: the others are finished then.
     """
-    job = _job(citekey, experiment, profile)
-    seeds = tuple(dict.fromkeys(job.seeds if seeds is None else seeds))
-    if not seeds or min(seeds) < 0:
-        raise UserError(f"seeds of {job.name}: give at least one, none negative")
     if jobs < 1:
         raise UserError(f"jobs must be at least 1, not {jobs}")
-    states = {seed: "missing" if fresh else job.state(seed) for seed in seeds}
-    todo = [seed for seed in seeds if states[seed] != "finished"]
-    if old := [seed for seed in todo if states[seed] != "missing"]:
-        progress.say(f"{job.name}: computing seeds {_ranges(old)} again, {states[old[0]]} changed since", quiet)
-    if todo:
-        with _alone(job):
-            _tidy(job, [seed for seed in seeds if seed not in todo])
-            _compute(job, todo, jobs, cluster, fresh, quiet)
-    return _load(job, seeds)
+    asked = [(_job(citekey, experiment, profile), seeds) for experiment in dict.fromkeys(experiments)]
+    asked = [(job, tuple(dict.fromkeys(job.seeds if wanted is None else wanted))) for job, wanted in asked]
+    work = []
+    for job, wanted in asked:
+        if not wanted or min(wanted) < 0:
+            raise UserError(f"seeds of {job.name}: give at least one, none negative")
+        states = {seed: "missing" if fresh else job.state(seed) for seed in wanted}
+        todo = [seed for seed in wanted if states[seed] != "finished"]
+        if old := [seed for seed in todo if states[seed] != "missing"]:
+            progress.say(f"{job.name}: computing seeds {_ranges(old)} again, {states[old[0]]} changed since", quiet)
+        if todo:
+            work.append((job, todo, [seed for seed in wanted if seed not in todo]))
+    with contextlib.ExitStack() as held:
+        for job, _, finished in work:
+            held.enter_context(_alone(job))
+            _tidy(job, finished)
+        if work:
+            _compute([(job, seed) for job, todo, _ in work for seed in todo], jobs, cluster, fresh, quiet)
+    return {job.key: _load(job, wanted) for job, wanted in asked}
 
 
 def unfinished(citekey: str, experiment: str, profile: str, seeds: Iterable[int]) -> str:
@@ -379,47 +399,55 @@ def _tidy(job: _Job, finished: list[int]) -> None:
         raise UserError(f"{files.shown(job.folder)}: cannot write there: {error.strerror}") from None
 
 
-def _compute(job: _Job, seeds: list[int], jobs: int, cluster: str | None, fresh: bool, quiet: bool) -> None:
+def _compute(work: list[tuple[_Job, int]], jobs: int, cluster: str | None, fresh: bool, quiet: bool) -> None:
     """Run seeds and store each as soon as it is there. Seeds that fail do not stop the others; they are named at the end."""
     try:
-        for seed in seeds:
+        for job, seed in work:
             job.sweep(seed, keep=None if fresh else job.checkpoint(seed))
     except OSError as error:
         raise UserError(f"{files.shown(job.folder)}: cannot write there: {error.strerror}") from None
-    failed: dict[str, list[int]] = {}
-    with progress.Watch(job.name, job.folder, seeds, quiet) as watch:
-        for seed, result, cpu_seconds in _outcomes(job, seeds, jobs, cluster):
+    by_key = {job.key: job for job, _ in work}
+    one = len(by_key) == 1
+    name = job.name if one else f"{job.citekey} ({job.profile})"
+    said = {(job.key, seed): f"seed {seed}" if one else f"{job.key}, seed {seed}" for job, seed in work}
+    failed: dict[tuple[str, str], list[int]] = {}
+    watched = {said[job.key, seed]: job.folder / f"{seed}.progress" for job, seed in work}
+    with progress.Watch(name, watched, quiet) as watch:
+        for key, seed, result, cpu_seconds in _outcomes(name, work, jobs, cluster):
             if isinstance(result, UserError):
-                failed.setdefault(str(result), []).append(seed)
-                watch.failed(seed, str(result))
-                job.sweep(seed, keep=job.checkpoint(seed))
+                failed.setdefault((key, str(result)), []).append(seed)
+                watch.failed(said[key, seed], str(result))
+                by_key[key].sweep(seed, keep=by_key[key].checkpoint(seed))
             else:
-                job.write(seed, result, cpu_seconds)
-                watch.finished(seed, result.metrics)
-                job.sweep(seed)
+                by_key[key].write(seed, result, cpu_seconds)
+                watch.finished(said[key, seed], result.metrics)
+                by_key[key].sweep(seed)
     if failed:
-        reasons = [f"{_named(which)}: {reason}" for reason, which in failed.items()]
-        raise UserError(f"{job.name}, {'; '.join(reasons)}")
+        reasons = [
+            f"{_named(which)}: {reason}" if one else f"{key}, {_named(which)}: {reason}"
+            for (key, reason), which in failed.items()
+        ]
+        raise UserError(f"{name}, {'; '.join(reasons)}")
 
 
 def _outcomes(
-    job: _Job, seeds: list[int], jobs: int, cluster: str | None
-) -> Iterator[tuple[int, Result | UserError, float]]:
+    name: str, work: list[tuple[_Job, int]], jobs: int, cluster: str | None
+) -> Iterator[tuple[str, int, Result | UserError, float]]:
     """Results, or why there is none, in the order in which the seeds finish."""
-    jobs = min(jobs, len(seeds))
+    jobs = min(jobs, len(work))
     if cluster is None and jobs == 1:
-        yield from (_seed(*_call(job, seed)) for seed in seeds)
+        yield from (_seed(*_call(job, seed)) for job, seed in work)
         return
     import joblib
     from joblib.externals.loky.process_executor import BrokenProcessPool
 
-    tasks = [joblib.delayed(_seed)(*_call(job, seed)) for seed in seeds]
+    tasks = [joblib.delayed(_seed)(*_call(job, seed)) for job, seed in work]
     with _backend(jobs, cluster):
         try:
             yield from joblib.Parallel(return_as="generator_unordered", batch_size=1)(tasks)
         except BrokenProcessPool:
             hint = "perhaps for lack of memory; the same command goes on where it stopped, with --jobs 1 if need be"
-            raise UserError(f"{job.name}: a worker process died, {hint}") from None
+            raise UserError(f"{name}: a worker process died, {hint}") from None
 
 
 @contextlib.contextmanager
@@ -450,8 +478,8 @@ def _call(job: _Job, seed: int) -> tuple[str, str, str, int, Path, str, dict[str
 
 def _seed(
     citekey: str, key: str, profile: str, seed: int, checkpoint: Path, config_hash: str, sources: dict[str, str]
-) -> tuple[int, Result | UserError, float]:
-    """Run one seed in whatever process this is; return the seed, its result and the CPU seconds.
+) -> tuple[str, int, Result | UserError, float]:
+    """Run one seed in whatever process this is; return experiment, seed, result and CPU seconds.
 
     In place of a result there is a UserError where the seed fails with one, or where the code that this process has loaded is not
     the one that the seed will be said to come from. Progress and checkpoints need the runs folder, which the workers of a cluster
@@ -462,7 +490,7 @@ def _seed(
     loaded = _loaded_sources(citekey).get(key) or ledger.experiment_sources(citekey, experiment)
     if (ledger.config_hash(_config(experiment, profile)), loaded) != (config_hash, sources):
         hint = "run the command again; on a cluster, install the same version there"
-        return seed, UserError(f"a process has other sources than those on disk here; {hint}"), 0.0
+        return key, seed, UserError(f"a process has other sources than those on disk here; {hint}"), 0.0
     shared = checkpoint.parent.is_dir()
     report = _reporter(checkpoint.with_name(f"{seed}.progress")) if shared else silent
     keep_freed_memory()
@@ -476,7 +504,7 @@ def _seed(
     except Exception as error:
         error.add_note(f"in {citekey}/{key} ({profile}), seed {seed}")
         raise
-    return seed, result, time.process_time() - start
+    return key, seed, result, time.process_time() - start
 
 
 @functools.cache

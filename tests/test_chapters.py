@@ -40,7 +40,7 @@ def test_no_machinery_in_the_story(citekey):
 def test_claim_cell_is_compared_and_cells_that_may_move_are_not(citekey):
     for cell in code_cells(citekey):
         source, tags = "".join(cell["source"]), cell["metadata"].get("tags", [])
-        calls = ("figure(", "interactive(", "strip(", "table(", "card(", "run(")
+        calls = ("figure(", "interactive(", "strip(", "table(", "card(", "run(", "run_all(")
         moves = any(f"chapter.{call}" in source for call in calls)
         assert moves == ("nbval-ignore-output" in tags), source
     (verdicts,) = [cell for cell in code_cells(citekey) if "chapter.verdicts()" in "".join(cell["source"])]

@@ -223,6 +223,28 @@ def test_seeds_with_different_metrics(paper):
         runner.run(citekey, "one", "quick", jobs=1, quiet=True)
 
 
+def test_experiments_that_run_side_by_side_give_what_each_gives_alone(demo, capfd):
+    alone = runner.run("demo2020", "walk", "quick", seeds=(0, 2), quiet=True)
+    runs = runner.run_all("demo2020", ["broken", "walk", "broken"], "quick", seeds=(0, 2), fresh=True)
+    assert list(runs) == ["broken", "walk"] and runs["walk"].seeds == (0, 2)
+    np.testing.assert_array_equal(runs["walk"].metrics["size"], alone.metrics["size"])
+    np.testing.assert_array_equal(runs["walk"].arrays[1]["sizes"], alone.arrays[1]["sizes"])
+    said = capfd.readouterr().err
+    assert "demo2020 (quick): 4 seeds to run" in said and ", 4/4" in said
+    assert all(f"demo2020 (quick): {key}, seed {seed} finished" in said for key in runs for seed in (0, 2))
+    runner.run_all("demo2020", ["broken", "walk"], "quick", seeds=(0, 2))
+    assert capfd.readouterr().err == ""
+    assert runner.run_all("demo2020", [], "quick") == {}
+
+
+def test_seeds_that_fail_side_by_side_are_named_with_their_experiment(demo):
+    with pytest.raises(UserError) as caught:
+        runner.run_all("demo2020", ["broken", "walk"], "quick", seeds=(0, 1), quiet=True)
+    assert str(caught.value) == "demo2020 (quick), broken, seed 1: metric loss is nan, not a finite number"
+    assert runner.finished("demo2020", "broken", "quick") == [0]
+    assert runner.finished("demo2020", "walk", "quick") == [0, 1]
+
+
 def test_second_run_of_a_target_says_who_is_at_work(demo):
     command = [sys.executable, "-m", "snnrepro", "run", "demo2020/walk", "--profile", "paper"]
     with subprocess.Popen(command, stderr=subprocess.DEVNULL, start_new_session=True) as first:
@@ -318,8 +340,8 @@ def test_progress_of_a_worker_process_reaches_this_one(demo):
         patch.setattr(progress, "POLL_SECONDS", 0.01)
         patch.setattr(progress, "say", lambda line, quiet=False: None)
         runner.run("demo2020", "walk", "paper", seeds=(0, 1), jobs=2)
-    assert sorted(seen) == [0, 1]
-    done, total, metrics = seen[0]
+    assert sorted(seen) == ["seed 0", "seed 1"]
+    done, total, metrics = seen["seed 0"]
     assert 1 <= done <= total == 8 and 0 < metrics["size"] < 1
     assert not list(folder(demo, "walk.paper").glob("*.progress"))
 
