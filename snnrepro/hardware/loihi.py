@@ -74,7 +74,7 @@ class Synapses(NamedTuple):
         bits: 1 .. 8, of a weight.
         sign: `mixed`, `excitatory`, `inhibitory`, or None: as the signs of the weights are.
         delays: steps `(senders, neurons)`, 0 .. 63, on top of the one that every synapse takes; None: no more than that.
-        graded: spikes carry an integer that multiplies the weight.
+        graded: spikes carry an integer that multiplies the weight. Recurrent spikes carry 1.
         clip: weights outside the range are clipped to it; False: they are refused.
     """
 
@@ -162,15 +162,20 @@ def _sign(w: np.ndarray) -> str:
 
 def _whole(field: str, value: Any) -> np.ndarray:
     """A value as int64, once it is seen to be whole."""
-    array = np.asarray(value)
+    try:
+        array = np.asarray(value)
+    except ValueError:
+        raise UserError(f"loihi: {field} has rows of different lengths; give an array") from None
     if array.dtype.kind not in "biuf":
-        raise UserError(f"loihi: {field} holds {one_line(value)[:40]!r}; give whole numbers")
+        raise UserError(f"loihi: {field} holds {one_line(value)[:40]!r}; give whole numbers of up to 64 bits")
     if array.dtype.kind == "f":
         if not np.isfinite(array).all():
             raise UserError(f"loihi: {field} holds NaN or infinite values; give whole numbers")
         if (array != np.rint(array)).any():
             wrong = array[array != np.rint(array)].flat[0]
             raise UserError(f"loihi: {field} holds {wrong:g}; the chip takes whole numbers, so round it first")
+    if (beyond := np.abs(array.astype(float)) >= 2.0**63).any():
+        raise UserError(f"loihi: {field} holds {array[beyond].flat[0]:g}, more than 64 bits; give smaller numbers")
     return array.astype(np.int64)
 
 
@@ -303,7 +308,10 @@ def _reset(p: Neurons) -> tuple[int, int]:
     """Interval and offset of the periodic reset as the kernel takes them."""
     if p.reset_interval is None:
         return 0, 0
-    interval, offset = (int(_whole(field, getattr(p, field))) for field in ("reset_interval", "reset_offset"))
+    interval, offset = (_whole(field, getattr(p, field)) for field in ("reset_interval", "reset_offset"))
+    if interval.ndim or offset.ndim:
+        raise UserError("loihi: reset_interval and reset_offset are shared by all neurons; give one number")
+    interval, offset = int(interval), int(offset)
     if interval < 1 or offset < 0:
         raise UserError(f"loihi: reset_interval {interval}, reset_offset {offset}; give 1 or more, and 0 or more steps")
     return interval, offset % interval
