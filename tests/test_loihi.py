@@ -426,7 +426,10 @@ W = np.array([[1, 2, 3], [4, 5, 6]])
         (lambda: run(X, Layer(Synapses([[1, 2], [3]]), Neurons(0, 0, 1))), "weights has rows of different lengths"),
         (lambda: run(X, Layer(Synapses(W * 1e300), Neurons(0, 0, 1))), "weights holds 1e+300, more than 64 bits"),
         (lambda: run(X, Layer(Synapses(W), Neurons(2**64 - 1, 0, 1))), "du holds 1.84467e+19, more than 64 bits"),
-        (lambda: run(X, Layer(Synapses(W), Neurons(2**65, 0, 1))), "du holds '36893488147419103232'; give whole numbers of"),
+        (
+            lambda: run(X, Layer(Synapses(W), Neurons(2**65, 0, 1))),
+            "du holds '36893488147419103232'; give whole numbers of",
+        ),
         (lambda: run(X, Layer(Synapses(W), Neurons(0, 0, 1, reset_interval=[2, 3]))), "reset_offset are shared"),
     ],
 )
