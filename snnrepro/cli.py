@@ -220,9 +220,11 @@ def _data(arguments: argparse.Namespace) -> int:
     from snnrepro import data
 
     if arguments.action is None:
-        for row in data.status():
+        rows = data.status()
+        widths = [max(len(row[k]) for row in rows) for k in range(2)]
+        for row in rows:
             size = "unknown" if row.bytes is None else row.bytes
-            print(f"{row.set:14} {row.file:28} {size:>10} bytes  {row.licence:14} {row.where}")
+            print(f"{row.set:{widths[0]}}  {row.file:{widths[1]}} {size:>10} bytes  {row.licence:14}  {row.where}")
         return 0
     if arguments.name is None:
         raise UserError("data get: name a data set, e.g. snnrepro data get mnist")

