@@ -71,9 +71,8 @@ def test_a_run_goes_on_where_it_stopped(tmp_path):
     seen = []
     resumed = paper._train(TINY, few(), 1, lambda epoch, **now: seen.append(epoch), checkpoint)
     assert seen == [3]
-    for name in ("network", "selected"):
-        for a, b in zip(getattr(whole, name), getattr(resumed, name), strict=True):
-            assert np.array_equal(a, b)
+    for a, b in zip(whole.selected, resumed.selected, strict=True):
+        assert np.array_equal(a, b)
     for name in ("online", "validation", "test", "dead"):
         assert np.array_equal(getattr(whole, name), getattr(resumed, name))
 
@@ -94,12 +93,26 @@ def test_the_epoch_is_chosen_on_validation_samples(monkeypatch):
     one = iter([(0.5, 0.5, 0.5)] * 2)
     monkeypatch.setattr(paper, "_scores", lambda *a: list(next(one)))
     assert np.array_equal(
-        first.selected.hidden, paper._train(dataclasses.replace(TINY, epochs=1), few(), 0, told).network.hidden
+        first.selected.hidden, paper._train(dataclasses.replace(TINY, epochs=1), few(), 0, told).selected.hidden
     )
     again = iter([(v, v, v) for v in (0.5, 0.1, 0.9, 0.2)])
     monkeypatch.setattr(paper, "_scores", lambda *a: list(next(again)))
     stopped = paper._train(dataclasses.replace(TINY, epochs=2), few(), 0, told)
-    assert np.array_equal(trained.selected.hidden, stopped.network.hidden)
+    assert np.array_equal(trained.selected.hidden, stopped.selected.hidden)
+
+
+def test_dead_neurons_get_new_weights_after_the_test():
+    """As in the official code: new neurons spike first for every image until they have learned."""
+    recipes = [
+        dataclasses.replace(TINY, epochs=2, settings=TINY.settings._replace(least_active=share)) for share in (0.0, 1.1)
+    ]
+    kept, redrawn = (paper._train(recipe, few(), 0, told) for recipe in recipes)
+    assert (redrawn.dead == TINY.hidden).all() and not kept.dead.any()
+    for name in ("validation", "test"):
+        assert np.array_equal(getattr(kept, name)[0], getattr(redrawn, name)[0])
+        assert not np.array_equal(getattr(kept, name)[1], getattr(redrawn, name)[1])
+    first = paper._train(dataclasses.replace(recipes[1], epochs=1), few(), 0, told).selected
+    assert (first.hidden < 0).any()  # learned, not drawn
 
 
 def test_the_metrics_are_what_they_say(monkeypatch):

@@ -97,7 +97,7 @@ def test_learning_is_the_reference(seed, end, hidden, classes):
         expected, _, output = s4nn.reference_update(expected, np.minimum(times[k], end), int(label[k]), p)
         outputs.append(output)
     ours = s4nn.Network(network.hidden.copy(), network.output.copy())
-    answers, dead = s4nn.train_epoch(ours, s4nn.images(times, end), label, p, np.arange(6), random)
+    answers, dead = s4nn.train_epoch(ours, s4nn.images(times, end), label, p, np.arange(6))
     assert not len(dead)
     assert np.array_equal(answers.output, outputs)
     for w, e in zip(ours, expected, strict=True):
@@ -136,8 +136,12 @@ def test_hidden_neurons_that_never_spike_get_new_weights():
     network = random_network(random, (7, 5, 3))
     network.hidden[:, 2] = -1.0
     before = network.hidden[:, 2].copy()
-    _, dead = s4nn.train_epoch(network, s4nn.images(times, 16), random.integers(0, 3, 40), P, np.arange(40), random)
+    _, dead = s4nn.train_epoch(network, s4nn.images(times, 16), random.integers(0, 3, 40), P, np.arange(40))
     assert dead.tolist() == [2]
+    np.testing.assert_allclose(network.hidden[:, 2], before, rtol=1e-2)  # weight decay
+    others = np.delete(network.hidden, 2, 1)
+    s4nn.redraw(network, dead, P, random)
+    assert np.array_equal(np.delete(network.hidden, 2, 1), others)
     assert (network.hidden[:, 2] >= 0).all()
     assert (network.hidden[:, 2] <= P.hidden_range).all()
     assert not np.array_equal(network.hidden[:, 2], before)
@@ -159,7 +163,7 @@ def test_it_learns():
     network = s4nn.initial_network((12, 10, 3), p, random)
     before = s4nn.score(s4nn.respond(network, given_, p), label, p)
     for _ in range(20):
-        s4nn.train_epoch(network, given_, label, p, random.permutation(300), random)
+        s4nn.train_epoch(network, given_, label, p, random.permutation(300))
     after = s4nn.score(s4nn.respond(network, given_, p), label, p)
     assert before["potential"] < 0.7
     assert after["potential"] > 0.95
@@ -233,7 +237,7 @@ NET = s4nn.Network(np.ones((3, 2)), np.ones((2, 2)))
         ),
         (lambda: s4nn.respond(NET, s4nn.images(np.full((2, 3), 99), 16), P), "s4nn: no pixel of any image spikes"),
         (
-            lambda: s4nn.train_epoch(NET, IMAGES, np.array([1]), P, np.array([-1]), np.random.default_rng(0)),
+            lambda: s4nn.train_epoch(NET, IMAGES, np.array([1]), P, np.array([-1])),
             "s4nn: the order names images outside 0 .. 0",
         ),
         (lambda: train(np.array([2])), "s4nn: give one label from 0 to 1 for each of 1 images"),
@@ -246,4 +250,4 @@ def test_bad_input_is_refused(call, message):
 
 
 def train(label):
-    return s4nn.train_epoch(NET, IMAGES, label, P, np.arange(1), np.random.default_rng(0))
+    return s4nn.train_epoch(NET, IMAGES, label, P, np.arange(1))

@@ -22,7 +22,7 @@ class Settings(NamedTuple):
         decay: strength lambda of the weight decay; each update takes off rate * lambda * w.
         margin: the other outputs should spike this many steps after the first one, gamma.
         hidden_range, output_range: initial weights are uniform from 0 to this.
-        least_active: a hidden neuron that spikes for a smaller share of the images of an epoch gets new weights.
+        least_active: a hidden neuron that spikes for a smaller share of the images of an epoch is dead.
     """
 
     end: int = 256
@@ -174,9 +174,9 @@ def respond(network: Network, given: Images, p: Settings) -> Answers:
 
 
 def train_epoch(
-    network: Network, given: Images, label: np.ndarray, p: Settings, order: np.ndarray, random: np.random.Generator
+    network: Network, given: Images, label: np.ndarray, p: Settings, order: np.ndarray
 ) -> tuple[Answers, np.ndarray]:
-    """One epoch of learning in place, an update an image; afterwards hidden neurons that hardly spiked get new weights.
+    """One epoch of learning in place, an update an image.
 
     Args:
         network: weights.
@@ -184,10 +184,9 @@ def train_epoch(
         label: their classes, int64.
         p: settings.
         order: in which images are shown.
-        random: draws new weights.
 
     Returns:
-        answers before each update in this order, without hidden spike times, and the indices of hidden neurons with new weights.
+        answers before each update in this order, without hidden spike times, and the indices of dead hidden neurons, for `redraw`.
 
     Raises:
         UserError: images or labels that do not fit.
@@ -206,8 +205,12 @@ def train_epoch(
         output, crossed, late,
     )  # fmt: skip
     dead = np.flatnonzero(spiked < p.least_active * len(order))
-    network.hidden[:, dead] = random.uniform(0, p.hidden_range, (len(network.hidden), len(dead)))
     return Answers(np.empty((0, len(network.output)), np.int64), output, crossed, late), dead
+
+
+def redraw(network: Network, dead: np.ndarray, p: Settings, random: np.random.Generator) -> None:
+    """Give hidden neurons new weights, as at the start. They spike early for every image until they have learned, so test before."""
+    network.hidden[:, dead] = random.uniform(0, p.hidden_range, (len(network.hidden), len(dead)))
 
 
 def score(answers: Answers, label: np.ndarray, p: Settings) -> dict[str, float]:

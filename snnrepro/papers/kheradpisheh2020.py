@@ -65,7 +65,6 @@ def _held_out(split: Split, validation: int) -> Data:
 class Trained:
     """A network after training; scores in the order of `SCORES`, a row an epoch."""
 
-    network: Network
     selected: Network  # at the epoch that is best on the validation samples, ties broken by the potential
     online: np.ndarray  # (epochs, 3), of the training images just before their update
     validation: np.ndarray
@@ -98,14 +97,15 @@ def _train(recipe: Recipe, data: Data, seed: int, told, checkpoint: Path | None 
         random = np.random.default_rng([seed, 1, epoch])
         count = len(data.label[0])
         order = random.permutation(count) if recipe.shuffled else np.arange(count)
-        answers, redrawn = s4nn.train_epoch(network, given[0], data.label[0], p, order, random)
+        answers, silent = s4nn.train_epoch(network, given[0], data.label[0], p, order)
         found = s4nn.score(answers, data.label[0][order], p)
         online.append([found[name] for name in SCORES])
-        dead.append(len(redrawn))
+        dead.append(len(silent))
         validation.append(_scores(network, given[1], data.label[1], p))
         test.append(_scores(network, given[2], data.label[2], p))
         if len(validation) == 1 or validation[-1][1] > max(row[1] for row in validation[:-1]):
             selected = Network(*(w.copy() for w in network))
+        s4nn.redraw(network, silent, p, random)  # after the test, as the official code does
         told(epoch + 1, online=online[-1][1], test=test[-1][1])
         if checkpoint is not None:
             state = {
@@ -116,7 +116,7 @@ def _train(recipe: Recipe, data: Data, seed: int, told, checkpoint: Path | None 
             }
             curves = {"online": online, "validation": validation, "test": test, "dead": dead}
             write_npz(checkpoint, state | {name: np.array(curve) for name, curve in curves.items()})
-    return Trained(network, selected, *(np.array(curve) for curve in (online, validation, test, dead)))
+    return Trained(selected, *(np.array(curve) for curve in (online, validation, test, dead)))
 
 
 # The digits -----------------------------------------------------------------------------------------------------------------
@@ -323,7 +323,7 @@ def second_opinion(config: SecondOpinion, seed: int, progress: Progress, checkpo
     p = Settings(end=config.end, decay=1e-3, least_active=0.0)
     network = s4nn.initial_network((pixels.shape[1], config.hidden, 10), p, random)
     warm, rest = slice(0, config.warm), slice(config.warm, None)
-    s4nn.train_epoch(network, s4nn.encode(pixels[warm], p.end), label[warm], p, np.arange(config.warm), random)
+    s4nn.train_epoch(network, s4nn.encode(pixels[warm], p.end), label[warm], p, np.arange(config.warm))
     times = (255 - pixels[rest].astype(np.int64)) * p.end // 255
     ours = s4nn.respond(network, s4nn.encode(pixels[rest], p.end), p)
     theirs = spike_times_snntorch(times, list(network), p.thresholds, p.end)
@@ -332,7 +332,7 @@ def second_opinion(config: SecondOpinion, seed: int, progress: Progress, checkpo
     for k in range(config.images):
         expected, _, _ = s4nn.reference_update(expected, times[k], int(label[rest][k]), p)
     learned = Network(*(w.copy() for w in network))
-    s4nn.train_epoch(learned, s4nn.encode(pixels[rest], p.end), label[rest], p, np.arange(config.images), random)
+    s4nn.train_epoch(learned, s4nn.encode(pixels[rest], p.end), label[rest], p, np.arange(config.images))
     progress(2, 2)
     metrics = {
         "snntorch_differences": float(
