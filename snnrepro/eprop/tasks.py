@@ -1,5 +1,5 @@
-"""What the networks of Bellec et al. (2020) learn. Random numbers are drawn in the order of the authors' code, from a legacy generator, so
-that their losses come out again.
+"""What the networks of Bellec et al. (2020) learn. Random numbers are drawn in the order of a fork of the authors' code, from a legacy
+generator, so that its losses come out again.
 """
 
 from typing import NamedTuple
