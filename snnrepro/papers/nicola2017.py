@@ -399,12 +399,12 @@ class Panel:
 
 
 def _panel_cells() -> tuple[tuple[str, Setting], ...]:
-    """The settings of the authors' scripts."""
+    """The settings of the authors' scripts, all but the three sines of figure 2, which are in `Oscillators`."""
     theta = Setting("theta", 2000, 10.0, 1e4, 1e-5)
     slow_theta = replace(theta, fall=50e-3)
     long = {"end": 55.0, "until": 80.0}
     lif = Setting("lif", 2000, 0.1, 30.0, 2.5e-6)
-    slow_lif = replace(lif, initial=5e-6, fall=30e-3)
+    slow_lif = replace(lif, fall=30e-3)
     izhikevich = Setting("izhikevich", 2000, 5e3, 5e3, 2.0)
     return (
         ("triangle", theta),
@@ -416,16 +416,22 @@ def _panel_cells() -> tuple[tuple[str, Setting], ...]:
         ("triangle", replace(slow_theta, gain=50.0, feedback=2e4, initial=1e-4)),
         ("harmonic", replace(slow_theta, initial=2e-5)),
         ("relaxation", replace(slow_theta, initial=2e-5)),
+        ("product", replace(slow_theta, gain=50.0, feedback=2e4, initial=1e-4, end=55.0, until=70.0)),
+        ("noisy product", replace(slow_theta, gain=50.0, feedback=2e4, initial=1e-4, end=55.0, until=70.0)),
+        ("product", replace(lif, fall=10e-3, end=30.0, until=60.0)),
+        ("noisy product", replace(lif, fall=10e-3, end=30.0, until=60.0)),
         ("sine", lif),
         ("triangle", lif),
         ("harmonic", replace(lif, gain=0.05)),
         ("relaxation", replace(lif, gain=0.05)),
         ("product", replace(lif, end=30.0, until=60.0)),
-        ("sine", replace(slow_lif, gain=0.05, feedback=10.0)),
+        ("noisy product", replace(lif, end=30.0, until=60.0)),
+        ("sine", replace(slow_lif, gain=0.05, feedback=10.0, initial=5e-6)),
         ("triangle", replace(slow_lif, feedback=20.0)),
         ("harmonic", replace(slow_lif, gain=0.05)),
         ("relaxation", replace(slow_lif, gain=0.05)),
         ("product", replace(slow_lif, end=25.0, until=60.0)),
+        ("noisy product", replace(slow_lif, end=30.0, until=60.0)),
         ("triangle", replace(izhikevich, feedback=4e3)),
         ("harmonic", replace(izhikevich, gain=1e4, feedback=9e3)),
         ("relaxation", replace(izhikevich, gain=1e4, feedback=2e4)),
