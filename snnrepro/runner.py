@@ -155,10 +155,11 @@ def run_all(
     """
     if jobs < 1:
         raise UserError(f"jobs must be at least 1, not {jobs}")
-    asked = [(_job(citekey, experiment, profile), seeds) for experiment in dict.fromkeys(experiments)]
-    asked = [(job, tuple(dict.fromkeys(job.seeds if wanted is None else wanted))) for job, wanted in asked]
-    work = []
-    for job, wanted in asked:
+    asked, work = [], []
+    for experiment in dict.fromkeys(experiments):
+        job = _job(citekey, experiment, profile)
+        wanted = tuple(dict.fromkeys(job.seeds if seeds is None else seeds))
+        asked.append((job, wanted))
         if not wanted or min(wanted) < 0:
             raise UserError(f"seeds of {job.name}: give at least one, none negative")
         states = {seed: "missing" if fresh else job.state(seed) for seed in wanted}
@@ -423,10 +424,7 @@ def _compute(work: list[tuple[_Job, int]], jobs: int, cluster: str | None, fresh
                 watch.finished(said[key, seed], result.metrics)
                 by_key[key].sweep(seed)
     if failed:
-        reasons = [
-            f"{_named(which)}: {reason}" if one else f"{key}, {_named(which)}: {reason}"
-            for (key, reason), which in failed.items()
-        ]
+        reasons = [f"{'' if one else f'{key}, '}{_named(which)}: {reason}" for (key, reason), which in failed.items()]
         raise UserError(f"{name}, {'; '.join(reasons)}")
 
 

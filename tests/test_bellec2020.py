@@ -179,7 +179,19 @@ def test_training_ends_at_the_goal():
     assert never.metrics["final"] == never.metrics["accuracy"] == never.arrays["curve"][:, 1].mean()
 
 
-def test_one_lucky_batch_is_not_enough(monkeypatch):
+@pytest.fixture
+def always_left(monkeypatch):
+    """All trials have label 0."""
+    original = tasks.evidence
+
+    def trials(task, batch, random):
+        x, _, cues = original(task, batch, random)
+        return x, np.zeros(batch, int), cues
+
+    monkeypatch.setattr(tasks, "evidence", trials)
+
+
+def test_one_lucky_batch_is_not_enough(monkeypatch, always_left):
     """Eight more batches decide whether the goal is reached, anew in each iteration until the next check."""
     asked = []
 
@@ -187,12 +199,6 @@ def test_one_lucky_batch_is_not_enough(monkeypatch):
         asked.append(last)
         return np.zeros(4, int) if len(asked) == 2 else np.full(4, 9)  # all right in the second check, never again
 
-    def trials(task, batch, random):
-        x, _, cues = original(task, batch, random)
-        return x, np.zeros(batch, int), cues
-
-    original = tasks.evidence
-    monkeypatch.setattr(tasks, "evidence", trials)
     monkeypatch.setattr(signals, "decisions", decisions)
     found = paper.evidence(replace(TINY, rule="symmetric"), 1, silent, None)
     assert found.arrays["curve"][:, 1].tolist() == [0, 1]
@@ -200,7 +206,7 @@ def test_one_lucky_batch_is_not_enough(monkeypatch):
     assert asked == [40] * (2 + 8 * 10)
 
 
-def test_a_network_at_the_goal_is_tested_on_new_trials(monkeypatch):
+def test_a_network_at_the_goal_is_tested_on_new_trials(monkeypatch, always_left):
     asked = []
 
     def decisions(y, last):
@@ -209,12 +215,6 @@ def test_a_network_at_the_goal_is_tested_on_new_trials(monkeypatch):
             return np.arange(len(y[0])) % 2  # after the goal half of the answers are right
         return np.full(4, 0 if len(asked) == 2 or len(asked) > 2 + 2 * 8 else 9)  # not the first two times of eight
 
-    def trials(task, batch, random):
-        x, _, cues = original(task, batch, random)
-        return x, np.zeros(batch, int), cues
-
-    original = tasks.evidence
-    monkeypatch.setattr(tasks, "evidence", trials)
     monkeypatch.setattr(signals, "decisions", decisions)
     monkeypatch.setattr(paper, "_one_trial", lambda *a: {})
     found = paper.evidence(replace(TINY, rule="symmetric"), 1, silent, None).metrics

@@ -5,11 +5,12 @@ from pathlib import Path
 
 import numpy as np
 
+from snnrepro.data.registry import BY_HAND
 from snnrepro.data.sets import Split
 from snnrepro.errors import UserError
 
 HEIGHT, WIDTH = 160, 250
-CLASSES = ("Faces", "Motorbikes")
+CLASSES = BY_HAND["caltech101"]
 TEST_SHARE = 0.5
 
 
