@@ -99,6 +99,11 @@ def _without_loops(w: np.ndarray) -> np.ndarray:
     return w
 
 
+def _by_sample(part: np.ndarray) -> np.ndarray:
+    """An array (time, batch, unit) as the compiled loops take it: (batch, time, unit), in this order in memory."""
+    return np.ascontiguousarray(part.swapaxes(0, 1))
+
+
 def run(neurons: Neurons, weights: Weights, x: np.ndarray, watch: bool = False) -> Activity:
     """Let a network run from rest.
 
@@ -117,14 +122,15 @@ def run(neurons: Neurons, weights: Weights, x: np.ndarray, watch: bool = False) 
     spikes = x.astype(np.uint8)
     if not np.array_equal(spikes, x) or spikes.max() > 1:
         raise UserError("e-prop: input holds something other than 0 and 1")
+    spikes = _by_sample(spikes)
     dtype, (steps, batch, _), (n, k) = weights.output.dtype, x.shape, weights.output.shape
     c = _constants(neurons, dtype)
     z, psi, y = (
-        np.empty((steps, batch, n), np.uint8),
-        np.empty((steps, batch, n), dtype),
-        np.empty((steps, batch, k), dtype),
+        np.empty((batch, steps, n), np.uint8),
+        np.empty((batch, steps, n), dtype),
+        np.empty((batch, steps, k), dtype),
     )
-    v, a = (np.empty((steps, batch, n) if watch else (0, 0, 0), dtype) for _ in range(2))
+    v, a = (np.empty((batch, steps, n) if watch else (0, 0, 0), dtype) for _ in range(2))
     beta, recurrent = neurons.beta.astype(dtype), _without_loops(weights.recurrent)
 
     def share(worker: int, low: int, high: int) -> None:
@@ -133,7 +139,8 @@ def run(neurons: Neurons, weights: Weights, x: np.ndarray, watch: bool = False) 
         )  # fmt: skip
 
     in_parallel(share, min(threads(), batch), batch)
-    return Activity(spikes, z, psi, y, v, a)
+    spikes, z, psi, y, v, a = (part.swapaxes(0, 1) for part in (spikes, z, psi, y, v, a))
+    return Activity(spikes, z, psi, np.ascontiguousarray(y), v, a)
 
 
 class Rule(NamedTuple):
@@ -181,15 +188,18 @@ def gradients(
     parts = [Weights(*(np.zeros_like(w) for w in weights)) for _ in range(workers)]
     beta, feedback = neurons.beta.astype(dtype), np.ascontiguousarray(given.feedback.T)
     receivers = np.ascontiguousarray(_without_loops(weights.recurrent).T)
-    signal = np.empty((0, 0, 0), dtype) if signal is None else signal
+    arrays = [_by_sample(part) for part in (activity.x, activity.z, activity.psi, given.error)]
+    signals = np.empty((0, 0, 0) if signal is None else arrays[2].shape, dtype)
 
     def share(worker: int, low: int, high: int) -> None:
         kernel.adjoint(
-            low, high, activity.x, activity.z, activity.psi, receivers, feedback, given.error, given.rate_error, c, beta,
-            rule.through, rule.reset, *parts[worker], signal,
+            low, high, *arrays[:3], receivers, feedback, arrays[3], given.rate_error, c, beta, rule.through, rule.reset,
+            *parts[worker], signals,
         )  # fmt: skip
 
     in_parallel(share, workers, batch)
+    if signal is not None:
+        signal[...] = signals.swapaxes(0, 1)
     total = Weights(*(np.sum(each, 0) for each in zip(*parts, strict=True)))
     np.fill_diagonal(total.recurrent, 0)
     return total
@@ -238,9 +248,9 @@ def online_gradients(
     given = _given(weights, activity, error, feedback, rate_error)
     dtype, (steps, batch, n), c = weights.output.dtype, activity.z.shape, _constants(neurons, weights.output.dtype)
     m, beta = len(weights.input), neurons.beta.astype(dtype)
-    learning = np.ascontiguousarray(given.error @ given.feedback.T)
+    learning = _by_sample(given.error @ given.feedback.T)
     before = np.concatenate([np.zeros((1, batch, n), np.uint8), activity.z[:-1]])
-    pre = np.concatenate([activity.x, before], 2)
+    pre = _by_sample(np.concatenate([activity.x, before], 2))
     watched = np.zeros((0, 2), np.int64) if watched is None else np.asarray(watched, np.int64)
     if watched.ndim != 2 or watched.shape[1] != 2 or not ((watched >= 0) & (watched < (m + n, n))).all():
         raise UserError(
@@ -248,8 +258,8 @@ def online_gradients(
         )
     g, traces = np.zeros((m + n, n), dtype), np.empty((steps, len(watched), 4), dtype)
     kernel.online(
-        0, batch, pre, activity.psi, learning, given.rate_error, c, beta, reset, g, *(np.empty((m + n, n), dtype) for _ in range(3)),
-        watched, traces,
+        0, batch, pre, _by_sample(activity.psi), learning, given.rate_error, c, beta, reset, g,
+        *(np.empty((m + n, n), dtype) for _ in range(3)), watched, traces,
     )  # fmt: skip
     filtered, out = np.zeros((batch, n), dtype), np.zeros_like(weights.output)
     for t in range(steps):

@@ -4,9 +4,10 @@ Neurons have a potential v and an adaptation a. In step t, with the spikes z of 
 
     v = alpha v + gain (W_in^T x + W_rec^T z) - threshold z,    a = rho a + z,    spike where v > threshold + beta a.
 
-Arrays are (time, batch, unit). The constants c are alpha, rho, threshold, gain, kappa, 1 - kappa, height and slope of the
-pseudo-derivative, 0 and 1, in the type of the arrays, so that nothing is computed in another. All loops take the samples `low` to
-`high`, so that threads can share a batch. Equation numbers are those of the chapter `bellec2020`.
+Arrays are (batch, time, unit), so that what a sample needs next lies next to what it has just used. The constants c are alpha, rho,
+threshold, gain, kappa, 1 - kappa, height and slope of the pseudo-derivative, 0 and 1, in the type of the arrays, so that nothing is
+computed in another. All loops take the samples `low` to `high`, so that threads can share a batch. Equation numbers are those of the
+chapter `bellec2020`.
 """
 
 import numpy as np
@@ -51,40 +52,32 @@ def _add_to_rows(row, units, count, factor, sums):
 
 
 @compiled
-def _move(c, beta, current, spiked, v, a, above):
-    """One step of potential and adaptation, and how far the potential is above the threshold. spiked: spikes of the step before, 0 or 1."""
-    alpha, rho, threshold = c[0], c[1], c[2]
+def _step(c, beta, wait, current, v, a, waits, spiked, slope):
+    """One step of potential and adaptation, the spikes and the pseudo-derivative. spiked: spikes of the step before, then those of this
+    one, 0 or 1; waits: steps until a neuron may spike again.
+    """
+    alpha, rho, threshold, height, steep, zero, one = c[0], c[1], c[2], c[6], c[7], c[8], c[9]
     for j in range(v.size):
-        v[j] = alpha * v[j] + current[j] - threshold * spiked[j]  # Eq. (1)
-        a[j] = rho * a[j] + spiked[j]  # Eq. (2)
-        above[j] = v[j] - beta[j] * a[j] - threshold
-
-
-@compiled
-def _spike(c, wait, above, waits, spiked, slope):
-    """Spikes of a step and the pseudo-derivative; waits: steps until a neuron may spike again."""
-    height, steep, zero, one = c[6], c[7], c[8], c[9]
-    for j in range(above.size):
-        free = one if waits[j] <= zero else zero
-        spiked[j] = free if above[j] > zero else zero  # Eq. (3)
-        left = height - steep * abs(above[j])
+        last, waited = spiked[j], waits[j]
+        potential = alpha * v[j] + current[j] - threshold * last  # Eq. (1)
+        adaptation = rho * a[j] + last  # Eq. (2)
+        above = potential - beta[j] * adaptation - threshold
+        free = one if waited <= zero else zero
+        spike = free if above > zero else zero  # Eq. (3)
+        left = height - steep * abs(above)
+        after = waited + wait * spike - one
         slope[j] = free * (left if left > zero else zero)  # Eq. (4)
-        after = waits[j] + wait * spiked[j] - one
+        v[j], a[j], spiked[j] = potential, adaptation, spike
         waits[j] = after if after > zero else zero
 
 
 @compiled
 def forward(low, high, x, w_in, w_rec, w_out, c, beta, wait, z, psi, y, potential, adaptation):
-    """Fill spikes z and pseudo-derivatives psi (time, batch, n), readout y (time, batch, k), and potential and adaptation likewise where
+    """Fill spikes z and pseudo-derivatives psi (batch, time, n), readout y (batch, time, k), and potential and adaptation likewise where
     they are not empty. wait: steps of refractoriness, in the type of the arrays.
     """
-    steps, n, k = x.shape[0], w_rec.shape[0], w_out.shape[1]
-    v, a, current, above = (
-        np.zeros(n, psi.dtype),
-        np.zeros(n, psi.dtype),
-        np.zeros(n, psi.dtype),
-        np.zeros(n, psi.dtype),
-    )
+    steps, n, k = x.shape[1], w_rec.shape[0], w_out.shape[1]
+    v, a, current = np.zeros(n, psi.dtype), np.zeros(n, psi.dtype), np.zeros(n, psi.dtype)
     spiked, waits, readout = np.zeros(n, psi.dtype), np.zeros(n, psi.dtype), np.zeros(k, psi.dtype)
     units, senders = np.empty(max(n, x.shape[2]), np.int64), np.empty(n, np.int64)
     gain, kappa, fresh = c[3], c[4], c[5]
@@ -93,20 +86,19 @@ def forward(low, high, x, w_in, w_rec, w_out, c, beta, wait, z, psi, y, potentia
         count = 0
         for t in range(steps):
             current[:] = 0
-            _add_rows(w_in, units, _active(x[t, b], units), gain, current)
+            _add_rows(w_in, units, _active(x[b, t], units), gain, current)
             _add_rows(w_rec, senders, count, gain, current)
-            _move(c, beta, current, spiked, v, a, above)
-            _spike(c, wait, above, waits, spiked, psi[t, b])
-            row = z[t, b]
+            _step(c, beta, wait, current, v, a, waits, spiked, psi[b, t])
+            row = z[b, t]
             for j in range(n):
                 row[j] = np.uint8(spiked[j])
             for i in range(k):
                 readout[i] *= kappa
             count = _active(row, senders)
             _add_rows(w_out, senders, count, fresh, readout)
-            y[t, b] = readout  # Eq. (5)
+            y[b, t] = readout  # Eq. (5)
             if potential.size:
-                potential[t, b], adaptation[t, b] = v, a
+                potential[b, t], adaptation[b, t] = v, a
 
 
 @compiled
@@ -121,11 +113,17 @@ def _backwards(c, beta, psi, d_z, d_v, d_a):
 
 @compiled
 def _add_scaled(rows, factors, gain, sums):
-    """sums += gain * factors @ rows."""
-    for i in range(factors.size):
-        factor, row = gain * factors[i], rows[i]
+    """sums += gain * factors @ rows, row after row; four at a time, so that the sums are read and written less often."""
+    fours = factors.size // 4 * 4
+    for i in range(0, fours, 4):
+        f, g, h, k = gain * factors[i], gain * factors[i + 1], gain * factors[i + 2], gain * factors[i + 3]
+        one, two, three, four = rows[i], rows[i + 1], rows[i + 2], rows[i + 3]
         for j in range(sums.size):
-            sums[j] += factor * row[j]
+            sums[j] = (((sums[j] + f * one[j]) + g * two[j]) + h * three[j]) + k * four[j]
+    for i in range(fours, factors.size):
+        f, one = gain * factors[i], rows[i]
+        for j in range(sums.size):
+            sums[j] += f * one[j]
 
 
 @compiled
@@ -134,12 +132,12 @@ def adjoint(
 ):  # fmt: skip
     """Add the gradients of the weights to g_in, g_rec (without its diagonal), g_out, going backwards in time.
 
-    receivers (n, n): recurrent weights by receiver. feedback (k, n): B. error (time, batch, k): derivative of the loss with respect to
+    receivers (n, n): recurrent weights by receiver. feedback (k, n): B. error (batch, time, k): derivative of the loss with respect to
     the readout. rate_error (batch, n): derivative of the regulariser with respect to each spike. through: the gradient goes through
-    recurrent spikes; reset: and through the reset. With neither it is that of e-prop, with both that of BPTT. signal (time, batch, n):
+    recurrent spikes; reset: and through the reset. With neither it is that of e-prop, with both that of BPTT. signal (batch, time, n):
     the derivative of the loss with respect to each spike, where it is not empty.
     """
-    steps, n, k = x.shape[0], receivers.shape[0], error.shape[2]
+    steps, n, k = x.shape[1], receivers.shape[0], error.shape[2]
     filtered, d_v, d_a, d_z = (
         np.zeros(k, psi.dtype),
         np.zeros(n, psi.dtype),
@@ -150,10 +148,10 @@ def adjoint(
     threshold, gain, kappa, fresh, one = c[2], c[3], c[4], c[5], c[9]
     for b in range(low, high):
         filtered[:], d_v[:], d_a[:] = 0, 0, 0
-        count = _active(z[steps - 1, b], senders)
+        count = _active(z[b, steps - 1], senders)
         for t in range(steps - 1, -1, -1):
             for i in range(k):
-                filtered[i] = kappa * filtered[i] + fresh * error[t, b, i]
+                filtered[i] = kappa * filtered[i] + fresh * error[b, t, i]
             _add_to_rows(filtered, senders, count, one, g_out)
             for j in range(n):
                 d_z[j] = rate_error[b, j] + d_a[j]
@@ -164,10 +162,10 @@ def adjoint(
                 for j in range(n):
                     d_z[j] -= threshold * d_v[j]
             if signal.size:
-                signal[t, b] = d_z
-            _backwards(c, beta, psi[t, b], d_z, d_v, d_a)
-            _add_to_rows(d_v, units, _active(x[t, b], units), gain, g_in)
-            count = _active(z[t - 1, b], senders) if t > 0 else 0
+                signal[b, t] = d_z
+            _backwards(c, beta, psi[b, t], d_z, d_v, d_a)
+            _add_to_rows(d_v, units, _active(x[b, t], units), gain, g_in)
+            count = _active(z[b, t - 1], senders) if t > 0 else 0
             _add_to_rows(d_v, senders, count, gain, g_rec)
 
 
@@ -177,30 +175,30 @@ def online(
 ):  # fmt: skip
     """Add the gradient of weights (m, n) to g, going forwards in time with an eligibility trace a synapse.
 
-    pre (time, batch, m): what comes in. learning (time, batch, n): learning signals. eps_v, eps_a, filtered (m, n): work space. watched
+    pre (batch, time, m): what comes in. learning (batch, time, n): learning signals. eps_v, eps_a, filtered (m, n): work space. watched
     (w, 2): synapses whose eps_v, eps_a, e and filtered e are kept in traces (time, w, 4), for the last sample.
     """
-    steps, m, n = pre.shape[0], pre.shape[2], psi.shape[2]
+    steps, m, n = pre.shape[1], pre.shape[2], psi.shape[2]
     alpha, rho, threshold, gain, kappa, fresh = c[0], c[1], c[2], c[3], c[4], c[5]
     last = np.zeros(n, psi.dtype)
     for b in range(low, high):
         eps_v[:], eps_a[:], filtered[:], last[:] = 0, 0, 0, 0
         for t in range(steps):
             for i in range(m):
-                arrives = gain * pre[t, b, i]
+                arrives = gain * pre[b, t, i]
                 for j in range(n):
                     v, a = eps_v[i, j], eps_a[i, j]
                     eps_a[i, j] = last[j] * v + (rho - beta[j] * last[j]) * a  # Eq. (7)
                     eps_v[i, j] = alpha * v + arrives  # Eq. (6)
                     if reset:
                         eps_v[i, j] -= threshold * last[j] * (v - beta[j] * a)
-                    e = psi[t, b, j] * (eps_v[i, j] - beta[j] * eps_a[i, j])  # Eq. (8)
+                    e = psi[b, t, j] * (eps_v[i, j] - beta[j] * eps_a[i, j])  # Eq. (8)
                     filtered[i, j] = kappa * filtered[i, j] + fresh * e
-                    g[i, j] += learning[t, b, j] * filtered[i, j] + rate_error[b, j] * e  # Eq. (9)
-            last[:] = psi[t, b]
+                    g[i, j] += learning[b, t, j] * filtered[i, j] + rate_error[b, j] * e  # Eq. (9)
+            last[:] = psi[b, t]
             for w in range(watched.shape[0]):
                 i, j = watched[w, 0], watched[w, 1]
-                e = psi[t, b, j] * (eps_v[i, j] - beta[j] * eps_a[i, j])
+                e = psi[b, t, j] * (eps_v[i, j] - beta[j] * eps_a[i, j])
                 traces[t, w, 0], traces[t, w, 1], traces[t, w, 2], traces[t, w, 3] = (
                     eps_v[i, j],
                     eps_a[i, j],
