@@ -4,11 +4,14 @@ The executed notebook holds nothing that a second run would change, apart from t
 `nbval-ignore-output`: no timings, no patch version of Python, and cell ids that follow from place and content.
 """
 
+import asyncio
 import hashlib
 import os
 import re
 import shutil
 import sys
+import threading
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import jupytext
@@ -127,14 +130,24 @@ def _part(cell: NotebookNode, part: str) -> object:
     return sorted(cell.metadata.get("tags", [])) if part == "tags" else cell[part]
 
 
+class _Stopped(Exception):
+    """Ctrl-C before the next cell began."""
+
+
 def _run_cells(notebook: NotebookNode, citekey: str, folder: Path, quiet: bool) -> None:
     """Fill in the outputs, with a bar over the cells."""
     manager = AsyncKernelManager(kernel_name="python3", kernel_spec_manager=KernelSpecManager(kernel_dirs=[]))
     manager.kernel_spec.argv[0] = sys.executable
     runner.keep_compiled_apart()
     total = sum(cell.cell_type == "code" for cell in notebook.cells)
-    done = 0
-    with progress.Steps(f"{citekey}: cells", total, quiet) as steps:
+    done, begun, stopped = 0, threading.Event(), threading.Event()
+    # In the main thread the client would take Ctrl-C for itself, and report a dead process.
+    with progress.Steps(f"{citekey}: cells", total, quiet) as steps, ThreadPoolExecutor(1) as thread:
+
+        def begin(cell: NotebookNode, cell_index: int) -> None:
+            if stopped.is_set():
+                raise _Stopped
+            begun.set()
 
         def count(cell: NotebookNode, cell_index: int, **reply: object) -> None:
             nonlocal done
@@ -149,10 +162,18 @@ def _run_cells(notebook: NotebookNode, citekey: str, folder: Path, quiet: bool) 
             record_timing=False,
             coalesce_streams=True,
             extra_arguments=["--IPKernelApp.log_level=40"],  # errors only
+            on_cell_start=begin,
             on_cell_executed=count,
         )
+        quietly = os.environ | {"SNNREPRO_QUIET": "1"}  # no progress among the outputs
+        running = thread.submit(client.execute, env=quietly, cleanup_kc=True)  # the process ends with its chapter
         try:
-            client.execute(env=os.environ | {"SNNREPRO_QUIET": "1"})  # no progress among the outputs
+            running.result()
+        except KeyboardInterrupt:
+            stopped.set()
+            if begun.is_set():
+                asyncio.run(manager.interrupt_kernel())
+            raise
         except CellExecutionError as error:
             if error.ename == "KeyboardInterrupt":
                 raise KeyboardInterrupt from None

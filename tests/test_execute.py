@@ -1,8 +1,13 @@
 import json
+import os
 import shutil
+import signal
+import threading
+import time
 
 import nbformat
 import numpy as np
+import psutil
 import pytest
 
 from snnrepro import cli, execute, files, ledger, papers, paths, skeleton
@@ -183,6 +188,32 @@ def test_a_cell_that_is_interrupted_stops_everything(done):
     edit(done / SOURCE, 'print("size-bounded:"', 'raise KeyboardInterrupt\nprint("size-bounded:"')
     with pytest.raises(KeyboardInterrupt):
         execute.execute("demo2020", quiet=True)
+
+
+def test_control_c_stops_the_cell_that_runs(done):
+    (done / SOURCE).write_text(
+        (done / SOURCE).read_text().partition("```{code-cell}")[0]
+        + "```{code-cell}\nimport pathlib, time\npathlib.Path('begun').touch()\ntime.sleep(8)\npathlib.Path('ended').touch()\n```\n"
+    )
+    folder, before = (done / SOURCE).parent, (done / NOTEBOOK).read_text()
+
+    def press():
+        while not (folder / "begun").exists():
+            time.sleep(0.05)
+        os.kill(os.getpid(), signal.SIGINT)
+
+    threading.Thread(target=press, daemon=True).start()
+    with pytest.raises(KeyboardInterrupt):
+        execute.execute("demo2020", quiet=True)
+    assert not (folder / "ended").exists()
+    assert (done / NOTEBOOK).read_text() == before
+
+
+def test_no_process_outlives_its_chapter(done):
+    before = set(psutil.Process().children(recursive=True))
+    execute.execute("demo2020", quiet=True)
+    left = set(psutil.Process().children(recursive=True)) - before
+    assert not [child for child in left if "ipykernel" in " ".join(child.cmdline())]
 
 
 def test_kernel_is_this_python_whatever_the_user_has_installed(done, monkeypatch, tmp_path):
