@@ -301,6 +301,34 @@ def test_speech_without_recordings_is_a_clear_line(monkeypatch, tmp_path):
         experiment.function(experiment.quick, 0, silent, None)
 
 
+def test_the_heidelberg_digits_keep_their_split(monkeypatch):
+    def parts(part):
+        samples = [(np.array([0.1, 0.3]), np.array([k % 3, 1])) for k in range(40)]
+        return joined(samples, (np.arange(40) + (part == "test")) % 4, 3, 1.0, tag="shd")
+
+    monkeypatch.setattr(paper, "heidelberg_digits", parts)
+    experiment, seen = paper.EXPERIMENTS["heidelberg"], {}
+    monkeypatch.setattr(
+        paper, "_compared", lambda config, train, test, *rest: seen.update(train=train.label, test=test.label)
+    )
+    experiment.function(replace(experiment.quick, limit=8), 0, silent, None)
+    assert seen["train"].tolist() == [0, 1, 2, 3] * 2 and seen["test"].tolist() == [1, 2, 3, 0] * 2
+    experiment.function(experiment.paper, 0, silent, None)
+    assert len(seen["train"]) == 40
+    monkeypatch.undo()
+    monkeypatch.setattr(paper, "heidelberg_digits", parts)
+    found = experiment.function(replace(experiment.quick, limit=8, hidden=5, epochs=1, plain=False), 0, silent, None)
+    assert found.data == "shd" and "accuracy_hom_het" in found.metrics
+
+
+def test_heidelberg_digits_without_the_files_are_a_clear_line(monkeypatch, tmp_path):
+    monkeypatch.delenv("SNNREPRO_DATA", raising=False)
+    monkeypatch.setenv("SNNREPRO_CACHE", str(tmp_path))
+    experiment = paper.EXPERIMENTS["heidelberg"]
+    with pytest.raises(UserError, match="run `snnrepro data get shd`"):
+        experiment.function(experiment.quick, 0, silent, None)
+
+
 # Gradients ------------------------------------------------------------------------------------------------------------------
 
 
@@ -345,6 +373,7 @@ WITHOUT_EFFECT = {
     "counts-tell-nothing": 0.5,  # classifiers that see time
     "drawn-and-trained-beats-equal-and-fixed": 0.0,
     "trained-beats-equal-and-fixed": 0.0,
+    "heidelberg-digits": 0.714,  # the network with equal and fixed time constants
     "drawn-beats-equal": 0.0,
     "own-constants-beat-a-shared-pair": 0.0,
     "drawn-and-trained-beats-a-shared-pair": 0.0,

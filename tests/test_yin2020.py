@@ -175,12 +175,16 @@ def test_a_step_shows_the_last_pixels():
 
 
 def test_digits_at_small_scale(tmp_path):
-    config = replace(paper.QUICK_DIGITS, updates=3, hidden=(6,), settings=("learned", "fixed", "adaptive"))
+    config = replace(
+        paper.QUICK_DIGITS, updates=3, hidden=(6,), settings=("learned", "fixed", "adaptive"), gru_updates=2
+    )
     result = paper.digits(config, 1, silent, tmp_path / "1.checkpoint.npz")
     m = result.metrics
     assert m["learned_minus_fixed"] == pytest.approx(m["accuracy_learned"] - m["accuracy_fixed"])
     assert m["adaptive_minus_learned"] == pytest.approx(m["accuracy_adaptive"] - m["accuracy_learned"])
+    assert m["gru_minus_learned"] == pytest.approx(m["accuracy_gru"] - m["accuracy_learned"])
     replay = paper.EXPERIMENTS["digits"].replay(config)
+    assert replay.gru_updates == 1
     assert paper.digits(replay, 1, silent, None).early == result.early
     permuted = paper.digits(replace(replay, permuted=True), 1, silent, None)
     assert permuted.early != result.early
@@ -229,6 +233,7 @@ WITHOUT_EFFECT = {
     "order-matters": 0.75,  # a network that learns
     "energy-of-an-lstm": 19.0,  # a spike at every step
     "digits-time-constants": 0.0,
+    "digits-gap-to-an-ordinary-network": 0.0,
     "permuted-digits-time-constants": 0.0,
     "smnist": 0.1,
     "psmnist": 0.1,

@@ -14,7 +14,7 @@ from scipy.stats import skew
 
 from snnrepro import surrogate
 from snnrepro.data.recordings import Recordings, counts, on_grid, subset
-from snnrepro.data.speech import SPEAKERS, spoken_digits
+from snnrepro.data.speech import SHD_DURATION, SPEAKERS, heidelberg_digits, spoken_digits
 from snnrepro.data.timing import Rates, Timing, rates, timing
 from snnrepro.experiment import Experiment, Progress, Result
 from snnrepro.files import read_npz, write_npz
@@ -230,6 +230,23 @@ def digits(config: Comparison, seed: int, progress: Progress, checkpoint: Path |
     return _compared(config, train, test, seed, progress, checkpoint)
 
 
+@dataclass(frozen=True)
+class Heidelberg(Comparison):
+    """The Spiking Heidelberg Digits, in the split of their authors."""
+
+    limit: int | None = None  # samples of each part, the first ones; None: all
+
+
+def heidelberg(config: Heidelberg, seed: int, progress: Progress, checkpoint: Path | None) -> Result:
+    """The same for the Heidelberg digits.
+
+    Raises:
+        UserError: the files are not here.
+    """
+    train, test = (subset(heidelberg_digits(part), slice(config.limit)) for part in ("train", "test"))
+    return _compared(config, train, test, seed, progress, checkpoint)
+
+
 def _compared(
     config: Comparison, train: Recordings, test: Recordings, seed: int, progress: Progress, checkpoint: Path | None
 ) -> Result:
@@ -377,6 +394,8 @@ def _spoken(official: bool) -> Experiment:
     return Experiment(digits, quick, paper, (0,), SIX, replay=_first_epoch)
 
 
+SHD = Heidelberg(Speech(True, SHD_DURATION), tuple(SETTINGS.items()), dt=4e-3, epochs=50, plain=True)
+
 EXPERIMENTS = {
     "gradients": Experiment(gradients, Gradients(), Gradients(hidden=60, steps=400), (0,), TEN),
     "timing": _comparison(Timing(), SETTINGS | SHARED, {}, warps=WARPS, plain=True),
@@ -385,4 +404,12 @@ EXPERIMENTS = {
     "controls": _comparison(Timing(), CONTROLS, {}, (0,)),
     "speech": _spoken(official=False),
     "speech_official": _spoken(official=True),
+    "heidelberg": Experiment(
+        heidelberg,
+        replace(SHD, limit=600, hidden=48, dt=5e-3, epochs=10),
+        SHD,
+        (0,),
+        tuple(range(5)),
+        replay=_first_epoch,
+    ),
 }

@@ -471,6 +471,8 @@ class Digits:
     rate: float = 1e-2
     factor: float = 3.0
     clip: float = 1.0
+    gru_updates: int = 1000
+    gru_rate: float = 1e-2
 
 
 @cache
@@ -494,12 +496,18 @@ def sliding(x: np.ndarray, pixels: int) -> np.ndarray:
     return np.ascontiguousarray(np.lib.stride_tricks.sliding_window_view(padded, pixels, axis=1).transpose(1, 0, 2))
 
 
-def _digits(config: Digits, setting: Setting, seed: int, told) -> tuple[float, float, float]:
-    """Accuracy, spikes a neuron and step, and the loss of the first update."""
+def _ordered(config: Digits) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+    """Pictures and classes for training and test, the pixels in the order in which they come."""
     x, y, x_test, y_test, _ = _pictures(config.source)
     if config.permuted:
         order = np.random.default_rng(2021).permutation(x.shape[1])
         x, x_test = x[:, order], x_test[:, order]
+    return x, y, x_test, y_test
+
+
+def _digits(config: Digits, setting: Setting, seed: int, told) -> tuple[float, float, float]:
+    """Accuracy, spikes a neuron and step, and the loss of the first update."""
+    x, y, x_test, y_test = _ordered(config)
     cell = Cell(config.threshold, setting.strength)
     sizes = (config.pixels, *config.hidden, 10)
     network = networks.network(sizes, config.tau, torch.Generator().manual_seed(seed), spread=config.spread)
@@ -527,28 +535,61 @@ def _digits(config: Digits, setting: Setting, seed: int, told) -> tuple[float, f
     return right / len(x_test), float(np.mean(spikes)), losses[0]
 
 
+def _digits_gru(config: Digits, seed: int, told) -> float:
+    """Accuracy of an ordinary gated recurrent network with as many units as the first hidden layer, with the same loss."""
+    x, y, x_test, y_test = _ordered(config)
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        gru = torch.nn.GRU(config.pixels, config.hidden[0])
+        last = torch.nn.Linear(config.hidden[0], 10)
+    parameters = [*gru.parameters(), *last.parameters()]
+    adam = torch.optim.Adam(parameters, lr=config.gru_rate)
+    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(adam, config.gru_updates)
+    random = np.random.default_rng([seed, 1])
+
+    def scores(pictures: np.ndarray) -> Tensor:
+        return training.summed_softmax(last(gru(torch.from_numpy(sliding(pictures, config.pixels)))[0]))
+
+    for update in range(config.gru_updates):
+        rows = random.choice(len(x), config.batch, replace=False)
+        loss = torch.nn.functional.cross_entropy(scores(x[rows]), torch.from_numpy(y[rows].astype(np.int64)))
+        adam.zero_grad()
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(parameters, config.clip)
+        adam.step()
+        schedule.step()
+        told(update + 1, loss=loss.item())
+    with torch.no_grad():
+        guess = np.concatenate([scores(x_test[k : k + 500]).argmax(1).numpy() for k in range(0, len(x_test), 500)])
+    return float((guess == y_test).mean())
+
+
 def digits(config: Digits, seed: int, progress: Progress, checkpoint: Path | None) -> Result:
-    """Sequences of pixels: trained against fixed time constants, with and without adaptation."""
+    """Sequences of pixels: trained against fixed time constants, with and without adaptation, and an ordinary network beside them."""
     done: dict[str, np.ndarray] = {}
     if checkpoint is not None and checkpoint.exists():
         done = read_npz(checkpoint)
-    for k, name in enumerate(config.settings):
+    total = len(config.settings) * config.updates + config.gru_updates
+    for k, name in enumerate((*config.settings, "gru")):
         if name in done:
             continue
 
         def told(update: int, k: int = k, **now: float) -> None:
-            progress(k * config.updates + update, len(config.settings) * config.updates, **now)
+            progress(k * config.updates + update, total, **now)
 
-        done[name] = np.array(_digits(config, SETTINGS[name], seed, told))
+        train = _digits_gru(config, seed, told) if name == "gru" else _digits(config, SETTINGS[name], seed, told)
+        done[name] = np.array(train)
         if checkpoint is not None:
             write_npz(checkpoint, done)
-    metrics = {}
+    metrics = {"accuracy_gru": float(done["gru"])}
     for name in config.settings:
         metrics |= {f"accuracy_{name}": float(done[name][0]), f"rate_{name}": float(done[name][1])}
     if {"learned", "fixed"} <= set(config.settings):
         metrics["learned_minus_fixed"] = metrics["accuracy_learned"] - metrics["accuracy_fixed"]
     if {"learned", "adaptive"} <= set(config.settings):
         metrics["adaptive_minus_learned"] = metrics["accuracy_adaptive"] - metrics["accuracy_learned"]
+    if "learned" in config.settings:
+        metrics["gru_minus_learned"] = metrics["accuracy_gru"] - metrics["accuracy_learned"]
     return Result(metrics, {}, {"first_loss": float(done[config.settings[0]][2])}, _pictures(config.source)[4])
 
 
@@ -618,8 +659,14 @@ FAST_TAUS = Heart(
     test_every=20,
 )
 SMALL_DIGITS = Digits(source="digits-8x8", hidden=(64,), updates=3000, batch=50, rate=0.02, factor=20.0)
-QUICK_DIGITS = replace(SMALL_DIGITS, settings=("learned", "fixed"), updates=1000)
+QUICK_DIGITS = replace(SMALL_DIGITS, settings=("learned", "fixed"), updates=1000, gru_updates=300)
 LONG = Digits(settings=("adaptive",))
+
+
+def _one_update(config: Digits) -> Digits:
+    """The first update of the first network, and of the ordinary one."""
+    return replace(config, updates=1, gru_updates=1, settings=config.settings[:1])
+
 
 EXPERIMENTS = {
     "neuron": Experiment(neuron, OneNeuron(), OneNeuron(), (0,), (0,)),
@@ -646,7 +693,7 @@ EXPERIMENTS = {
         SMALL_DIGITS,
         (0, 1),
         FIVE,
-        replay=lambda c: replace(c, updates=1, settings=c.settings[:1]),
+        replay=_one_update,
     ),
     "permuted_digits": Experiment(
         digits,
@@ -654,18 +701,16 @@ EXPERIMENTS = {
         replace(SMALL_DIGITS, permuted=True),
         (0,),
         FIVE,
-        replay=lambda c: replace(c, updates=1, settings=c.settings[:1]),
+        replay=_one_update,
     ),
-    "smnist": Experiment(
-        digits, QUICK_DIGITS, LONG, (0,), (0,), replay=lambda c: replace(c, updates=1, settings=c.settings[:1])
-    ),
+    "smnist": Experiment(digits, QUICK_DIGITS, LONG, (0,), (0,), replay=_one_update),
     "psmnist": Experiment(
         digits,
         QUICK_DIGITS,
         replace(LONG, permuted=True),
         (0,),
         (0,),
-        replay=lambda c: replace(c, updates=1, settings=c.settings[:1]),
+        replay=_one_update,
     ),
     "second_opinion": Experiment(second_opinion, SecondOpinion(), SecondOpinion(), (0, 1), FIVE),
 }
