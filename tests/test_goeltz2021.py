@@ -185,6 +185,8 @@ WITHOUT_EFFECT = {
     "yin-yang-accuracy": 0.75,  # no hidden layer
     "yin-yang-last-epochs": 0.75,
     "yin-yang-untrained": 0.9,  # a trained network
+    "time-of-the-decision": 1.6,  # a network that waits for the last input
+    "decisions-of-all-samples": 0.98,  # untrained
     "decisions-before-the-last-input": 0.45,  # the best of five untrained networks
     "runner-up-is-far-behind": 0.15,  # untrained
     "errors-lie-at-the-border": 0.088,  # all samples

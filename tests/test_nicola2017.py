@@ -658,6 +658,7 @@ WITHOUT_EFFECT = {
     "theta-learns-a-sine": 1.0,  # a decoder of 0
     "lif-learns-a-sine": 1.0,
     "izhikevich-learns-a-sine": 1.0,
+    "rate-of-izhikevich-before": 38.0,  # after training
     "theta-keeps-the-frequency": 0.064,  # G 0.02 and Q 3, which do not hold the sine, gave 5.32 Hz; a decoder of 0 gives 1
     "lif-keeps-the-frequency": 0.064,
     "izhikevich-keeps-the-frequency": 0.064,
