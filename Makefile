@@ -41,7 +41,7 @@ help:
 	@echo "make test        style, unit tests, every chapter against its stored outputs, figure data"
 	@echo "make site        scan the built book for anything it would load from outside"
 	@echo "make bench       the same work here and in other libraries (about 20 minutes; BENCH=--quick: a smoke run)"
-	@echo "make mutants     put each listed fault into a copy and report which test notices (mutants-ci: the fixed twenty)"
+	@echo "make mutants     put each listed fault into a copy and report which test notices (mutants-ci: a few of each method)"
 	@echo "make clean       remove what was built; keeps .venv and the recorded seeds in .runs"
 	@echo "variables        PYTHON=$(PYTHON)  TORCH_INDEX=$(TORCH_INDEX)"
 
@@ -100,7 +100,7 @@ mutants: fresh
 	$(call step,mutants,$(PY) tests/mutants/run.py --jobs 2)
 
 mutants-ci: fresh
-	$(call step,mutants: the fixed twenty,$(PY) tests/mutants/run.py --jobs 2 --ci)
+	$(call step,mutants: a few of each method,$(PY) tests/mutants/run.py --jobs 2 --ci)
 
 clean:
 	rm -rf _build build *.egg-info .pytest_cache .ruff_cache .hypothesis .venv/numba-cache

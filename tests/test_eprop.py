@@ -392,6 +392,14 @@ def test_evidence_trials():
         (lambda w: stream(w[0], w[1], [], lambda t, y: y), "e-prop: there is no input; give one step or more"),
         (lambda w: stream(w[0], w[1], w[2] * 0.5, lambda t, y: y), "e-prop: input of step 0 has shape (3, 8); give"),
         (
+            lambda w: stream(w[0], w[1], w[2], lambda t, y: y, np.zeros((20, 3))),
+            "e-prop: feedback has shape (20, 3); give (20, 2)",
+        ),
+        (
+            lambda w: stream(w[0], w[1], w[2], lambda t, y: y[:1]),
+            "e-prop: the error at step 0 has shape (1, 2); give (3, 2)",
+        ),
+        (
             lambda w: stream(w[0], w[1], w[2], lambda t, y: y * np.nan),
             "e-prop: the error at step 0 is not finite; use a smaller learning rate",
         ),

@@ -144,6 +144,15 @@ def test_a_tangent_is_a_spike_and_less_is_none(kind, weight, time):
         assert torch.autograd.grad(found.sum(), w)[0].item() == 0
 
 
+@pytest.mark.parametrize("engine", ["fast", "reference"])
+def test_without_a_leak_weights_that_sum_to_the_threshold_never_reach_it(engine):
+    """The potential approaches the sum of the weights and is below it at all times."""
+    p, t = NEURONS["no leak"], torch.tensor([[0.0, 0.25]], dtype=torch.float64)
+    for more, spikes in ((0.0, False), (1e-9, True), (-1e-9, False)):
+        w = torch.tensor([[0.25], [0.75 + more]], dtype=torch.float64)
+        assert torch.isfinite(spike_times(t, w, p, engine=engine)).item() == spikes
+
+
 def test_lambert_w_is_scipy_s():
     z = -np.exp(-1) * np.concatenate(
         [np.linspace(0, 1, 2001), 1 - np.logspace(-15, -1, 200), np.logspace(-30, -1, 200)]
@@ -296,8 +305,10 @@ def test_gradient_is_the_finite_difference(p):
             continue
         g_t, g_w = torch.autograd.grad(found[smooth].sum(), (t, w))
         ours = (g_w * d_w).sum() + torch.where(torch.isfinite(t), g_t * d_t, 0.0).sum()
-        scale = (g_w * d_w).abs().sum() + g_t.abs().sum() + 1
-        assert abs(ours - difference[smooth].sum()) < 1e-6 * scale
+        scale = (g_w * d_w).abs().sum() + torch.where(torch.isfinite(t), g_t * d_t, 0.0).abs().sum()
+        assert (
+            abs(ours - difference[smooth].sum()) < 1e-6 * scale + 1e-8
+        )  # the latter is the rounding of the difference
         checked += int(smooth.sum())
     assert checked > 15_000
 
@@ -306,21 +317,21 @@ def test_gradient_is_the_finite_difference(p):
 def test_gradient_by_each_input_time(p):
     """Inputs moved one by one, where no two inputs come at the same time."""
     g = torch.Generator().manual_seed(1)
-    for _ in range(40):
+    for _ in range(200):
         t = 3 * torch.rand(6, 8, generator=g, dtype=torch.float64)
         w = 0.8 + 1.2 * torch.randn(8, 4, generator=g, dtype=torch.float64)
         t.requires_grad_()
         found = spike_times(t, w, p)
         for i in range(8):
             shift = torch.zeros_like(t)
-            shift[:, i] = 1e-6
-            ahead, back = spike_times((t + shift).detach(), w, p), spike_times((t - shift).detach(), w, p)
-            difference = (ahead - back) / 2e-6
-            smooth = torch.isfinite(difference) & ((ahead + back - 2 * found.detach()).abs() < 1e-10)
-            smooth &= (found.detach() - t.detach()[:, i : i + 1]).abs() > 1e-5
+            shift[:, i] = 1e-5
+            each = [spike_times((t + k * shift).detach(), w, p) for k in (1, -1, 2, -2)]
+            difference = (8 * (each[0] - each[1]) - (each[2] - each[3])) / 12e-5
+            smooth = torch.isfinite(difference) & ((each[2] + each[3] - 2 * found.detach()).abs() < 1e-7)
+            smooth &= (found.detach() - t.detach()[:, i : i + 1]).abs() > 1e-4
             (slope,) = torch.autograd.grad((found * smooth)[smooth].sum(), t, retain_graph=True)
             expected = torch.where(smooth, difference, 0.0).sum(1)
-            torch.testing.assert_close(slope[:, i], expected, rtol=1e-5, atol=1e-6)
+            torch.testing.assert_close(slope[:, i], expected, rtol=1e-6, atol=1e-8)
 
 
 @EACH

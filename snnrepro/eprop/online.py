@@ -32,13 +32,15 @@ def stream(
         feedback: B, `(n, k)`; None: the output weights.
 
     Raises:
-        UserError: neurons and weights that do not fit, no step, input of another width or other than spikes, an error that is not
-            finite.
+        UserError: neurons, weights and feedback that do not fit, no step, input of another width or other than spikes, an error of another
+            shape or not finite.
     """
     check(neurons, weights)
     w_in, w_rec, w_out = weights
     dtype, (m, n), k = w_out.dtype, w_in.shape, w_out.shape[1]
     feedback = w_out if feedback is None else feedback
+    if feedback.shape != (n, k):
+        raise UserError(f"e-prop: feedback has shape {feedback.shape}; give {n, k}")
     w = np.concatenate([w_in, w_rec * (1 - np.eye(n, dtype=dtype))])
     alpha, rho, kappa = (
         dtype.type(math.exp(-1 / tau)) for tau in (neurons.tau, neurons.tau_adaptation, neurons.tau_out)
@@ -71,6 +73,8 @@ def stream(
         filtered += (1 - kappa) * psi[:, None] * (eps_v - beta * eps_a)  # Eq. (8)
         z_filtered = kappa * z_filtered + (1 - kappa) * z
         found = error(t, y).astype(dtype)
+        if found.shape != y.shape:
+            raise UserError(f"e-prop: the error at step {t} has shape {found.shape}; give {y.shape}")
         if not np.isfinite(found).all():
             raise UserError(f"e-prop: the error at step {t} is not finite; use a smaller learning rate")
         if found.any():

@@ -185,7 +185,7 @@ def main() -> int:
     """Run the harness."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("names", nargs="*", help="mutants, by name or number (default: all)")
-    parser.add_argument("--ci", action="store_true", help="the fixed twenty of ci.txt")
+    parser.add_argument("--ci", action="store_true", help="those of ci.txt, a few of each method")
     parser.add_argument("--jobs", type=int, default=2, help="mutants at a time (default: 2)")
     options = parser.parse_args()
 
