@@ -433,3 +433,24 @@ def test_bands_leave_out_the_control(claim):
 
 def test_the_table_has_no_claim_that_is_gone():
     assert WITHOUT_EFFECT.keys() == {claim.id for claim in bands.judged("hardware")}
+
+
+# Between tools --------------------------------------------------------------------------------------------------------------
+
+
+def test_spikes_and_weights_that_differ_between_tools_are_counted(monkeypatch):
+    config = paper.Tools(networks=1, steps=60)
+    found = paper.tools(config, 3, silent, None).metrics
+    assert found["differ"] == found["weights_off"] == 0 and found["spikes"] > 200
+    real = paper.spikes_snntorch
+
+    def wrong(path, x):
+        spikes = real(path, x)
+        spikes[0, 0, 0] = 1 - spikes[0, 0, 0]
+        return spikes
+
+    monkeypatch.setattr(paper, "spikes_snntorch", wrong)
+    read = paper.nir.read
+    monkeypatch.setattr(paper.nir, "read", lambda path: [layer._replace(w=1.5 * layer.w) for layer in read(path)])
+    found = paper.tools(config, 3, silent, None).metrics
+    assert found["differ"] == 4 and found["weights_off"] > 0.1

@@ -5,6 +5,7 @@ delays). Settings of networks in time steps are ours.
 """
 
 import math
+import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from fractions import Fraction
@@ -24,7 +25,7 @@ from snnrepro.files import read_npz, write_npz
 from snnrepro.first_spike import ttfs
 from snnrepro.first_spike.exact import Neuron
 from snnrepro.first_spike.ttfs import Bumped, Initial, Repair
-from snnrepro.hardware import loihi, loihi_training, presets
+from snnrepro.hardware import loihi, loihi_training, nir, presets
 from snnrepro.hardware.networks import Stepped, Timed
 from snnrepro.hardware.parts import (
     QUANTITIES,
@@ -39,6 +40,7 @@ from snnrepro.hardware.parts import (
 from snnrepro.hardware.substrate import Chip, HardwareAware, InTheLoop, Observables, Substrate
 from snnrepro.neurons import LIF, Surrogate
 from snnrepro.peers.hardware import chip_snntorch
+from snnrepro.peers.nir import spikes_snntorch
 
 SHARPNESS = 10.0
 """Factor of the readout's mean potential in the softmax."""
@@ -922,6 +924,47 @@ def identities(config: Identities, seed: int, progress: Progress, checkpoint: Pa
     return Result(metrics | {"hagen_off": float(np.abs(product - by_hand).max())}, {})
 
 
+@dataclass(frozen=True)
+class Tools:
+    """Random networks of two layers that go through a file in NIR."""
+
+    networks: int = 2  # of each kind
+    steps: int = 200
+    batch: int = 3
+
+
+def tools(config: Tools, seed: int, progress: Progress, checkpoint: Path | None) -> Result:
+    """Spikes of snnTorch from the file, and what comes back of the weights; with and without recurrence and a synaptic filter."""
+    g = torch.Generator().manual_seed(seed)
+
+    def normal(*shape: int) -> Tensor:
+        return torch.randn(*shape, generator=g)
+
+    differ = spikes = weights_off = 0.0
+    kinds = [(tau, loop) for tau in (None, 5e-3) for loop in (False, True)]
+    for k in range(config.networks):
+        for tau_syn, loop in kinds:
+            p = LIF(tau_syn=tau_syn, reset="zero", current="new")
+            layers = [
+                nir.Layer(0.3 + 0.5 * normal(6, 8), p, 0.3 * normal(8, 8) if loop else None),
+                nir.Layer(0.2 + 0.5 * normal(8, 4), p._replace(tau_mem=6e-3)),
+            ]
+            x = (torch.rand(config.steps, config.batch, 6, generator=g) < 0.25).float()
+            with tempfile.TemporaryDirectory() as folder:
+                path = Path(folder) / "network.nir"
+                nir.write(path, layers, resistance="one" if tau_syn is None else "tau")
+                theirs, back = spikes_snntorch(path, x), nir.read(path)
+            ours = nir.run(x, layers)[-1].spikes
+            differ += float((theirs != ours).sum())
+            spikes += float(ours.sum())
+            for one, other in zip(layers, back, strict=True):
+                weights_off = max(weights_off, float((one.w - other.w).abs().max()))
+                if one.v is not None:
+                    weights_off = max(weights_off, float((one.v - other.v).abs().max()))
+        progress(k + 1, config.networks)
+    return Result({"differ": differ, "spikes": spikes, "weights_off": weights_off}, {})
+
+
 # Experiments ----------------------------------------------------------------------------------------------------------------
 
 QUICK = Recipe(epochs=6)
@@ -936,6 +979,7 @@ def _one_epoch(config):
 
 EXPERIMENTS = {
     "identities": Experiment(identities, Identities(), Identities(networks=20), (0,), FIVE),
+    "tools": Experiment(tools, Tools(), Tools(networks=10), (0,), FIVE),
     "ways": Experiment(ways, Ways(QUICK, chips=2, recovery=3, shown=2), Ways(), (0, 1), FIVE, replay=_one_epoch),
     "bits": Experiment(bits, Bits(QUICK, (3, 4, 6, 8), (3, 4, 6)), Bits(), (0, 1), TWENTY, replay=_one_epoch),
     "spread": Experiment(
