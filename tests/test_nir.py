@@ -17,6 +17,7 @@ from snnrepro.errors import UserError
 from snnrepro.hardware import nir as ours
 from snnrepro.hardware.nir import Layer
 from snnrepro.neurons import LIF, Adaptation, Surrogate
+from snnrepro.peers.nir import spikes_snntorch
 
 P = LIF(reset="zero", current="new")
 
@@ -56,14 +57,11 @@ def walk(module, x):
 @pytest.mark.parametrize("recurrent", [False, True], ids=["forward", "recurrent"])
 @pytest.mark.parametrize("tau_syn", [None, 5e-3], ids=["lif", "current-based"])
 def test_snntorch_reads_the_same_spikes(tau_syn, recurrent, gain, tmp_path):
-    from snntorch.import_nir import import_from_nir
-
     layers = [layer._replace(p=layer.p._replace(gain=gain)) for layer in network(tau_syn, recurrent)]
     layers = [layer._replace(w=layer.w * (4 if gain == "leak" else 1)) for layer in layers]
     resistance = "one" if tau_syn is None else "tau"  # its synaptic filter takes no other
     ours.write(tmp_path / "net.nir", layers, resistance=resistance)
-    with contextlib.redirect_stdout(io.StringIO()):
-        theirs = walk(import_from_nir(nir.read(tmp_path / "net.nir")), spikes_in())
+    theirs = spikes_snntorch(tmp_path / "net.nir", spikes_in())
     expected = ours.run(spikes_in(), layers)[-1].spikes
     assert expected.sum() > 100
     assert torch.equal(theirs, expected)

@@ -293,11 +293,12 @@ def test_digits_are_held_out_by_seed(monkeypatch):
     assert asked == [(0, 0.7, 10), (1, 0.7, 10), (None, 0.7, 10)]
 
 
-def test_speech_without_recordings_is_a_clear_line(monkeypatch, tmp_path):
+@pytest.mark.parametrize(("name", "data"), [("speech", "fsdd"), ("heidelberg", "shd")])
+def test_speech_without_recordings_is_a_clear_line(name, data, monkeypatch, tmp_path):
     monkeypatch.delenv("SNNREPRO_DATA", raising=False)
     monkeypatch.setenv("SNNREPRO_CACHE", str(tmp_path))
-    experiment = paper.EXPERIMENTS["speech"]
-    with pytest.raises(UserError, match="run `snnrepro data get fsdd`"):
+    experiment = paper.EXPERIMENTS[name]
+    with pytest.raises(UserError, match=f"run `snnrepro data get {data}`"):
         experiment.function(experiment.quick, 0, silent, None)
 
 
@@ -319,14 +320,6 @@ def test_the_heidelberg_digits_keep_their_split(monkeypatch):
     monkeypatch.setattr(paper, "heidelberg_digits", parts)
     found = experiment.function(replace(experiment.quick, limit=8, hidden=5, epochs=1, plain=False), 0, silent, None)
     assert found.data == "shd" and "accuracy_hom_het" in found.metrics
-
-
-def test_heidelberg_digits_without_the_files_are_a_clear_line(monkeypatch, tmp_path):
-    monkeypatch.delenv("SNNREPRO_DATA", raising=False)
-    monkeypatch.setenv("SNNREPRO_CACHE", str(tmp_path))
-    experiment = paper.EXPERIMENTS["heidelberg"]
-    with pytest.raises(UserError, match="run `snnrepro data get shd`"):
-        experiment.function(experiment.quick, 0, silent, None)
 
 
 # Gradients ------------------------------------------------------------------------------------------------------------------
