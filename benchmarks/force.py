@@ -125,7 +125,7 @@ def problem(setting: Setting, n: int, learns: bool) -> peers.Problem:
     learning = Learning(0, settle + taught + stretch + 1, setting.every, setting.initial)
     networks.run(network, start, settle, None, None)
     networks.run(network, start, taught, teacher[:taught], learning)
-    start.blocked[:], start.step[0] = 0, 0
+    start.free[:], start.step[0] = 0, 0
     return peers.Problem(network, start, teacher[taught:], learning if learns else None)
 
 

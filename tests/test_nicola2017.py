@@ -466,6 +466,21 @@ def test_a_panel_counts_what_learned(monkeypatch):
     assert found.metrics["median_error"] == pytest.approx(0.3)
 
 
+def test_a_panel_goes_on_after_its_last_cell(monkeypatch, tmp_path):
+    seen = answering(
+        monkeypatch, lambda setting, samples, given: 0.5 * paper.sampled(given["teacher"](0, samples * 20), 5e-5)
+    )
+    setting, path = replace(SMALL, n=20, end=0.6, until=2.2), tmp_path / "0.checkpoint.npz"
+    cells = tuple((name, setting) for name in ("sine", "triangle"))
+    whole = paper.panel(paper.Panel(cells), 0, silent, None)
+    assert len(seen) == 2
+    paper.panel(paper.Panel(cells[:1]), 0, silent, path)
+    again = paper.panel(paper.Panel(cells), 0, silent, path)
+    assert len(seen) == 4  # the second cell alone
+    assert again.metrics == whole.metrics
+    assert all(np.array_equal(again.arrays[k], whole.arrays[k]) for k in whole.arrays)
+
+
 def test_the_exponent_of_the_size(monkeypatch):
     answering(monkeypatch, lambda setting, samples, given: (1 - setting.n**-0.5) * sine(samples))
     found = paper.size(paper.Size(replace(SMALL, end=0.6, until=2.2), (20, 40, 80)), 0, silent, None)

@@ -50,6 +50,10 @@ class Izhikevich(NamedTuple):
 Model = Lif | Theta | Izhikevich
 RUNAWAY = 0.1
 """Spikes a neuron and step that no sound network comes near: over 100 steps or more, a run ends there."""
+JUMP, JUMPS = 0.25, 0.01
+"""A potential that moves by more than this share of the way from reset to spike in one step has jumped. Where more than one in a hundred
+neurons and steps jump, over 100 steps or more, a run ends: its time step is too large, or its current explodes.
+"""
 KINDS = {Lif: kernel.LIF, Theta: kernel.THETA, Izhikevich: kernel.IZHIKEVICH}
 
 
@@ -103,7 +107,7 @@ class State(NamedTuple):
 
     Attributes:
         v, u: potential and recovery `(n,)`.
-        blocked: steps of refractoriness left, int64 `(n,)`.
+        free: step from which a neuron moves again, int64 `(n,)`; only LIF neurons are held.
         current, rising: filtered input and the first stage of its filter `(n,)`.
         rate, rate_rising: filtered spikes likewise `(n,)`.
         z: decoded output `(k,)`.
@@ -114,7 +118,7 @@ class State(NamedTuple):
 
     v: np.ndarray
     u: np.ndarray
-    blocked: np.ndarray
+    free: np.ndarray
     current: np.ndarray
     rising: np.ndarray
     rate: np.ndarray
@@ -169,7 +173,7 @@ def columns(dense: np.ndarray) -> Columns:
     """`Columns` of a matrix `(to, from)`."""
     sender, receiver = np.nonzero(dense.T)
     starts = np.concatenate([[0], np.cumsum(np.bincount(sender, minlength=dense.shape[1]))])
-    return Columns(starts, receiver.astype(np.int64), dense[receiver, sender])
+    return Columns(starts, receiver.astype(np.uint32), dense[receiver, sender])
 
 
 def dense(static: Columns) -> np.ndarray:
@@ -213,6 +217,13 @@ def constants(network: Network) -> np.ndarray:
     return np.array([float(value) for value in model] or [0.0])
 
 
+def _way(model: Model) -> float:
+    """How far a potential moves from its reset to a spike."""
+    if isinstance(model, Lif):
+        return model.threshold - model.reset
+    return 2 * math.pi if isinstance(model, Theta) else model.peak - model.reset
+
+
 def run(
     network: Network,
     state: State,
@@ -234,8 +245,8 @@ def run(
         drive: the outer signal in each step `(count, m)`; None: it is silent.
 
     Raises:
-        UserError: a teacher or an outer signal that does not fit, numbers that stop being finite, a P that is not positive any more, or a
-            network that runs away.
+        UserError: a teacher or an outer signal that does not fit, numbers that stop being finite, a P that is not positive any more,
+            potentials that jump, or a network that runs away.
     """
     k, n = network.feedback.shape
     if learning is not None and (teacher is None or teacher.shape != (count, k) or not np.isfinite(teacher).all()):
@@ -247,9 +258,9 @@ def run(
     fixed = constants(network)
     rise, fall = math.exp(-network.dt / network.rise), math.exp(-network.dt / network.fall)
     kick = 1.0 / (network.rise * network.fall)
-    outputs, arrived = np.empty((count, k)), np.empty(n)
-    spike_steps, spike_units = np.empty(listed, np.int64), np.empty(listed, np.int64)
-    done = place = 0
+    outputs, arrived, parts = np.empty((count, k)), np.empty(n), np.empty(kernel.PARTS)
+    spike_steps, spike_units, jumps = np.empty(listed, np.int64), np.empty(listed, np.int64), np.zeros(1, np.int64)
+    most, done, place = JUMP * _way(network.model), 0, 0
     while done < count:
         now = int(state.step[0])
         chunk = count - done
@@ -257,12 +268,17 @@ def run(
             chunk = min(chunk, -now % learning.every + 1)  # up to the next step i with i mod every = 1
         place = kernel.steps(
             KINDS[type(network.model)], chunk, now, network.dt, fixed, rise, fall, kick, *network.static, network.feedback, inputs,
-            drive[done : done + chunk], state.decoder, state.v, state.u, state.blocked, state.current, state.rising, state.rate,
-            state.rate_rising, arrived, state.z, outputs[done : done + chunk], spike_steps, spike_units, place,
+            drive[done : done + chunk], state.decoder, state.v, state.u, state.free, state.current, state.rising, state.rate,
+            state.rate_rising, arrived, parts, state.z, outputs[done : done + chunk], spike_steps, spike_units, place, most, jumps,
         )  # fmt: skip
         if place < 0:
             raise UserError(
                 f"force: a potential is not finite at about step {now + chunk}; use a smaller time step, gain or feedback"
+            )
+        if jumps[0] > JUMPS * n * (done + chunk) and done + chunk >= 100:
+            raise UserError(
+                f"force: potentials jump: {jumps[0] / (n * (done + chunk)):.2g} of all neurons and steps, up to step {now + chunk}, move "
+                f"more than {JUMP:g} of the way to a spike at once; use a smaller time step, gain, feedback or initial P"
             )
         if place > RUNAWAY * n * (done + chunk) and done + chunk >= 100:
             raise UserError(

@@ -5,18 +5,17 @@ import math
 import numpy as np
 
 from snnrepro.force.networks import Izhikevich, Learning, Lif, Network, Trace, dense
+from snnrepro.kernels.force import sine
 
 
 def _ordered_sum(terms: np.ndarray) -> float:
-    """Sum in eight interleaved parts, as the compiled network adds, so that rounding is the same."""
-    whole = len(terms) // 8 * 8
-    part = np.zeros(8)
-    for row in terms[:whole].reshape(-1, 8):
+    """Sum in 64 interleaved parts, as the compiled network adds, so that rounding is the same."""
+    part = np.zeros(64)
+    for row in np.pad(terms, (0, -len(terms) % 64)).reshape(-1, 64):
         part = part + row
-    rest = 0.0
-    for term in terms[whole:]:
-        rest += term
-    return (((part[0] + part[1]) + (part[2] + part[3])) + ((part[4] + part[5]) + (part[6] + part[7]))) + rest
+    while len(part) > 1:
+        part = part[: len(part) // 2] + part[len(part) // 2 :]
+    return part[0]
 
 
 def run(
@@ -57,23 +56,24 @@ def run(
             s = s + network.inputs[j] * drive[i - 1, j]
         if isinstance(model, Lif):
             free = i - last > round(model.refractory / dt)
-            v = np.where(free, v + dt * (model.bias + s - v) / model.tau, v)  # Eq. (3)
+            v = np.where(free, v + dt / model.tau * (model.bias + s - v), v)  # Eq. (3)
             peak = model.threshold
         elif isinstance(model, Izhikevich):
             old = v
-            v = v + dt * (model.k * (old - model.rest) * (old - model.threshold) - u + s + model.bias) / model.c
+            v = v + dt / model.c * (model.k * (old - model.rest) * (old - model.threshold) - u + s + model.bias)
             u = u + dt * model.a * (model.b * (old - model.rest) - u)
             peak = model.peak
         else:
-            c = np.array([math.cos(value) for value in v])
-            v = v + dt * ((1 - c) + math.pi * math.pi * (1 + c) * s)
+            square = (
+                np.array([sine(value / 2) for value in v]) ** 2
+            )  # 1 - cos v = 2 sin(v / 2)^2; tested against math.sin
+            v = v + dt * (2 * square + math.pi * math.pi * (2 - 2 * square) * s)
             peak = math.pi
         spiking = np.flatnonzero(v >= peak)
-        arrived = np.zeros(n)
-        for j in spiking:
-            arrived = arrived + weights[:, j]
         current = current * rise + h * dt  # Eq. (4)
-        h = h * fall + arrived * kick
+        h = h * fall
+        for j in spiking:
+            h = h + weights[:, j] * kick
         rate = rate * rise + h_rate * dt
         h_rate = h_rate * fall
         h_rate[spiking] += kick

@@ -11,27 +11,26 @@ from snnrepro.kernels.events import compiled
 LIF, THETA, IZHIKEVICH = range(3)
 
 
+PARTS = BLOCK = 64
+"""Interleaved parts of a sum; neurons that are searched for spikes together."""
+
+
 @compiled
-def weighted_sum(a, b):
-    """Sum of a * b, in eight interleaved parts that are added in pairs at the end."""
-    n = a.size
-    t0 = t1 = t2 = t3 = t4 = t5 = t6 = t7 = 0.0
-    i = 0
-    while i + 8 <= n:
-        t0 += a[i] * b[i]
-        t1 += a[i + 1] * b[i + 1]
-        t2 += a[i + 2] * b[i + 2]
-        t3 += a[i + 3] * b[i + 3]
-        t4 += a[i + 4] * b[i + 4]
-        t5 += a[i + 5] * b[i + 5]
-        t6 += a[i + 6] * b[i + 6]
-        t7 += a[i + 7] * b[i + 7]
-        i += 8
-    rest = 0.0
-    while i < n:
-        rest += a[i] * b[i]
-        i += 1
-    return (((t0 + t1) + (t2 + t3)) + ((t4 + t5) + (t6 + t7))) + rest
+def weighted_sum(a, b, parts):
+    """Sum of a * b in `PARTS` interleaved parts, work space, the halves of which are added until one is left."""
+    parts[:] = 0
+    whole = a.size - a.size % PARTS
+    for i in range(0, whole, PARTS):
+        for j in range(PARTS):
+            parts[j] += a[i + j] * b[i + j]
+    for i in range(whole, a.size):
+        parts[i - whole] += a[i] * b[i]
+    half = PARTS // 2
+    while half:
+        for j in range(half):
+            parts[j] += parts[j + half]
+        half //= 2
+    return parts[0]
 
 
 @compiled
@@ -45,22 +44,46 @@ def _add(columns, values, s):
 
 
 @compiled
-def _move(model, dt, c, s, v, u, blocked):
-    """One Euler step of the neurons with current s and constants c; u is the recovery."""
+def sine(x):
+    """sin(x) by its Taylor polynomial, which a processor computes for several numbers at once: to 1e-15 where |x| <= pi / 2."""
+    y, total = x * x, 1.0
+    total = 1 - y * (1 / 342) * total
+    total = 1 - y * (1 / 272) * total
+    total = 1 - y * (1 / 210) * total
+    total = 1 - y * (1 / 156) * total
+    total = 1 - y * (1 / 110) * total
+    total = 1 - y * (1 / 72) * total
+    total = 1 - y * (1 / 42) * total
+    total = 1 - y * (1 / 20) * total
+    return x * (1 - y * (1 / 6) * total)
+
+
+@compiled
+def _move(model, now, dt, c, s, v, u, free, most):
+    """One Euler step of the neurons with current s and constants c; u is the recovery. Returns how many moved by more than `most`."""
+    jumped = 0
     if model == LIF:  # tau, steps of refractoriness, threshold, reset, bias
+        bias, share = c[4], dt / c[0]
         for i in range(v.size):
-            moved = v[i] + dt * (c[4] + s[i] - v[i]) / c[0]
-            v[i] = v[i] if blocked[i] > 0 else moved
-            blocked[i] = max(blocked[i] - 1, 0)
+            change = share * (bias + s[i] - v[i])
+            change = change if now >= free[i] else 0.0
+            jumped += abs(change) > most
+            v[i] += change
     elif model == THETA:
         for i in range(v.size):
-            cosine = math.cos(v[i])
-            v[i] += dt * ((1 - cosine) + math.pi * math.pi * (1 + cosine) * s[i])
+            square = sine(v[i] / 2) ** 2  # 1 - cos v is twice as much
+            change = dt * (2 * square + math.pi * math.pi * (2 - 2 * square) * s[i])
+            jumped += abs(change) > most
+            v[i] += change
     else:  # C, k, rest, threshold, peak, reset, a, b, d, bias
+        share = dt / c[0]
         for i in range(v.size):
             before = v[i]
-            v[i] += dt * (c[1] * (before - c[2]) * (before - c[3]) - u[i] + s[i] + c[9]) / c[0]
+            change = share * (c[1] * (before - c[2]) * (before - c[3]) - u[i] + s[i] + c[9])
+            jumped += abs(change) > most
+            v[i] += change
             u[i] += dt * c[6] * (c[7] * (before - c[2]) - u[i])
+    return jumped
 
 
 @compiled
@@ -72,56 +95,67 @@ def _filter(rise, fall, dt, first, second):
 
 
 @compiled
-def _finite(v):
+def _any(v, peak):
+    """Whether a potential reached the peak."""
+    count = 0
+    for i in range(v.size):
+        count += v[i] >= peak
+    return count > 0
+
+
+@compiled
+def _finite(x):
     """Whether all are finite."""
     bad = 0
-    for i in range(v.size):
-        bad += not (abs(v[i]) < math.inf)
+    for i in range(x.size):
+        bad += not (abs(x[i]) < math.inf)
     return bad == 0
 
 
 @compiled
 def steps(
-    model, count, first, dt, constants, rise, fall, kick, starts, rows, values, feedback, inputs, drive, decoder, v, u, blocked, current,
-    rising, rate, rate_rising, arrived, z, outputs, spike_steps, spike_units, place,
+    model, count, first, dt, constants, rise, fall, kick, starts, rows, values, feedback, inputs, drive, decoder, v, u, free, current,
+    rising, rate, rate_rising, arrived, parts, z, outputs, spike_steps, spike_units, place, most, jumps,
 ):  # fmt: skip
-    """Advance the network by `count` steps, in place; returns the number of spikes listed so far, or -1 where v is not finite.
+    """Advance the network by `count` steps, in place; returns the number of spikes listed so far, or -1 where numbers are not finite.
 
-    model: LIF, THETA or IZHIKEVICH, with its `constants`; rise, fall: decay factors of a step; kick: what a spike adds to the first
-    stage of the filter. starts, rows, values: static weights by sending neuron. feedback, decoder (k, n); inputs (m, n), drive
-    (count, m): weights and values of an outer signal; v, u (n,): potential and recovery; blocked (n,): steps of refractoriness left;
-    current, rising (n,): filtered input; rate, rate_rising (n,): filtered spikes; arrived (n,): work space; z (k,): decoded output.
-    outputs (count, k); spike_steps, spike_units: a list of spikes, filled from `place` on, as long as it is.
+    model: LIF, THETA or IZHIKEVICH, with its `constants`; first: number of the first step; rise, fall: decay factors of a step; kick: what
+    a spike adds to the first stage of the filter. starts, rows, values: static weights by sending neuron. feedback, decoder (k, n); inputs
+    (m, n), drive (count, m): weights and values of an outer signal; v, u (n,): potential and recovery; free (n,): step from which a
+    neuron moves again; current, rising (n,): filtered input; rate, rate_rising (n,): filtered spikes; arrived (n,), parts (PARTS,): work
+    space; z (k,): decoded output. outputs (count, k); spike_steps, spike_units: a list of spikes, filled from `place` on, as long as it
+    is. jumps (1,): neurons and steps in which the potential moved by more than `most` are added.
     """
     k, n = feedback.shape
     peak = constants[2] if model == LIF else math.pi if model == THETA else constants[4]
     for step in range(count):
-        arrived[:] = current
+        now = first + step
+        for i in range(n):
+            arrived[i] = current[i]
         _add(feedback, z, arrived)
         _add(inputs, drive[step], arrived)
-        _move(model, dt, constants, arrived, v, u, blocked)
-        if not _finite(v):
-            return -1
+        jumps[0] += _move(model, now, dt, constants, arrived, v, u, free, most)
         _filter(rise, fall, dt, rising, current)
         _filter(rise, fall, dt, rate_rising, rate)
-        arrived[:] = 0
-        for i in range(n):
-            if v[i] >= peak:
-                for e in range(starts[i], starts[i + 1]):
-                    arrived[rows[e]] += values[e]
-                rate_rising[i] += kick
-                if place < spike_steps.size:
-                    spike_steps[place], spike_units[place] = first + step, i
-                place += 1
-                if model == LIF:
-                    v[i], blocked[i] = constants[3], int(constants[1])
-                elif model == THETA:
-                    v[i] = -math.pi
-                else:
-                    v[i] = constants[5]
-                    u[i] += constants[8]
-        for i in range(n):
-            rising[i] += arrived[i] * kick
+        for start in range(0, n, BLOCK):
+            if _any(v[start : start + BLOCK], peak):
+                for i in range(start, min(start + BLOCK, n)):
+                    if v[i] >= peak:
+                        if v[i] == math.inf:
+                            return -1
+                        for e in range(starts[i], starts[i + 1]):
+                            rising[rows[e]] += values[e] * kick
+                        rate_rising[i] += kick
+                        if place < spike_steps.size:
+                            spike_steps[place], spike_units[place] = now, i
+                        place += 1
+                        if model == LIF:
+                            v[i], free[i] = constants[3], now + 1 + int(constants[1])
+                        elif model == THETA:
+                            v[i] = -math.pi
+                        else:
+                            v[i] = constants[5]
+                            u[i] += constants[8]
         for j in range(k):
-            z[j] = outputs[step, j] = weighted_sum(decoder[j], rate)
-    return place
+            z[j] = outputs[step, j] = weighted_sum(decoder[j], rate, parts)
+    return place if _finite(v) and _finite(current) and _finite(z) else -1

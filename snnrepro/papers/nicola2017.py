@@ -451,20 +451,25 @@ def panel(config: Panel, seed: int, progress: Progress, checkpoint: Path | None)
     early = _first_rate(config.cells[0][1], seed)
     if config.start_only:
         return Result({}, {}, early)
-    metrics, arrays, errors = {}, {}, []
+    done = read_npz(checkpoint) if checkpoint is not None and checkpoint.exists() else {}
+    metrics, arrays = {}, {}
     for part, (signal, setting) in enumerate(config.cells):
-        dt = setting.step()
-        cycle = CYCLES[signal](dt)
-        network, state = build(setting, cycle.shape[1], seed)
-        told = _told(progress, part, len(config.cells), setting.until)
-        run = trial(setting, network, state, taught(signal, cycle, seed), told)
-        after = run.outputs[round((setting.end + 0.5) / SAMPLE) :]
-        score = judged(after, sampled(cycle, dt))
-        name = cell_name(signal, setting)
-        metrics |= {f"{name}_error": score["error"], f"{name}_correlation": score["correlation"]}
-        arrays[name] = after[-round(config.shown / SAMPLE) :: 2].astype(np.float32)
-        errors.append(score["error"])
-    learned = np.array(errors) < LEARNED
+        name, dt = cell_name(signal, setting), setting.step()
+        if name not in done:
+            cycle = CYCLES[signal](dt)
+            network, state = build(setting, cycle.shape[1], seed)
+            told = _told(progress, part, len(config.cells), setting.until)
+            run = trial(setting, network, state, taught(signal, cycle, seed), told)
+            after = run.outputs[round((setting.end + 0.5) / SAMPLE) :]
+            score = judged(after, sampled(cycle, dt))
+            done[name] = after[-round(config.shown / SAMPLE) :: 2].astype(np.float32)
+            done |= {f"{name}_{measure}": np.array(score[measure]) for measure in ("error", "correlation")}
+            if checkpoint is not None:
+                write_npz(checkpoint, done)
+        metrics |= {f"{name}_{measure}": float(done[f"{name}_{measure}"]) for measure in ("error", "correlation")}
+        arrays[name] = done[name]
+    errors = np.array([metrics[f"{name}_error"] for name in arrays])
+    learned = errors < LEARNED
     return Result(metrics | {"learned": float(learned.mean()), "median_error": float(np.median(errors))}, arrays, early)
 
 
@@ -865,7 +870,7 @@ QUICK = {"begin": 1.0, "end": 5.0, "until": 8.0}
 JOY = Setting("izhikevich, slow", 5000, 1e4, 4e3, 2.0, begin=1.0, end=900.0, until=1000.0)
 SONG = Setting("izhikevich, adapting", 1000, 1.3e4, 1e3, 2.0, begin=1.0, end=50.0, until=100.0)
 FILM = replace(SONG, gain=5e3, feedback=4e2)
-FIVE, THREE = tuple(range(5)), tuple(range(3))
+FIVE = tuple(range(5))
 
 
 def _only_the_start(config):
@@ -932,21 +937,21 @@ EXPERIMENTS = {
     ),
     "lorenz": Experiment(
         lorenz,
-        Lorenz(Setting("theta", 500, 15.0, 1e4, 1e-5, begin=1.0, end=16.0, until=37.0, dt=5e-5, every=10)),
+        Lorenz(Setting("theta", 1000, 15.0, 1e4, 1e-5, begin=1.0, end=16.0, until=37.0, dt=5e-5, every=10)),
         Lorenz(Setting("theta", 5000, 15.0, 1e4, 1e-5, end=50.0, until=100.0)),
         (0,),
-        THREE,
+        FIVE,
         replay=_only_the_start,
     ),
     "joy": Experiment(
-        joy, Joy(replace(JOY, n=1000, end=50.0, until=58.0)), Joy(JOY), (0,), THREE, replay=_only_the_start
+        joy, Joy(replace(JOY, n=1000, end=50.0, until=58.0)), Joy(JOY), (0,), FIVE, replay=_only_the_start
     ),
     "joy_clock": Experiment(
         joy,
         Joy(replace(JOY, n=1000, end=50.0, until=58.0), 16),
         Joy(replace(JOY, end=200.0, until=240.0), 16),
         (0,),
-        THREE,
+        FIVE,
         replay=_only_the_start,
     ),
     "song": Experiment(
