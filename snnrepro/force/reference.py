@@ -50,10 +50,10 @@ def run(
     outputs, steps, units = np.empty((count, k)), [], []
     for i in range(1, count + 1):
         s = current.copy()
-        for j in range(k):
-            s = s + network.feedback[j] * z[j]  # Eq. (1)
         for j in np.flatnonzero(drive[i - 1]) if drive is not None else ():
             s = s + network.inputs[j] * drive[i - 1, j]
+        for j in range(k):
+            s = s + network.feedback[j] * z[j]  # Eq. (1)
         if isinstance(model, Lif):
             free = i - last > round(model.refractory / dt)
             v = np.where(free, v + dt / model.tau * (model.bias + s - v), v)  # Eq. (3)

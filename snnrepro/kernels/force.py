@@ -59,27 +59,27 @@ def sine(x):
 
 
 @compiled
-def _move(model, now, dt, c, s, v, u, free, most):
-    """One Euler step of the neurons with current s and constants c; u is the recovery. Returns how many moved by more than `most`."""
+def _move(model, now, dt, c, s, column, value, v, u, free, most):
+    """One Euler step of the neurons with constants c and current s + column * value; returns how many moved by more than `most`."""
     jumped = 0
     if model == LIF:  # tau, steps of refractoriness, threshold, reset, bias
         bias, share = c[4], dt / c[0]
         for i in range(v.size):
-            change = share * (bias + s[i] - v[i])
+            change = share * (bias + (s[i] + column[i] * value) - v[i])
             change = change if now >= free[i] else 0.0
             jumped += abs(change) > most
             v[i] += change
     elif model == THETA:
         for i in range(v.size):
             square = sine(v[i] / 2) ** 2  # 1 - cos v is twice as much
-            change = dt * (2 * square + math.pi * math.pi * (2 - 2 * square) * s[i])
+            change = dt * (2 * square + math.pi * math.pi * (2 - 2 * square) * (s[i] + column[i] * value))
             jumped += abs(change) > most
             v[i] += change
     else:  # C, k, rest, threshold, peak, reset, a, b, d, bias
         share = dt / c[0]
         for i in range(v.size):
             before = v[i]
-            change = share * (c[1] * (before - c[2]) * (before - c[3]) - u[i] + s[i] + c[9])
+            change = share * (c[1] * (before - c[2]) * (before - c[3]) - u[i] + (s[i] + column[i] * value) + c[9])
             jumped += abs(change) > most
             v[i] += change
             u[i] += dt * c[6] * (c[7] * (before - c[2]) - u[i])
@@ -130,11 +130,14 @@ def steps(
     peak = constants[2] if model == LIF else math.pi if model == THETA else constants[4]
     for step in range(count):
         now = first + step
-        for i in range(n):
-            arrived[i] = current[i]
-        _add(feedback, z, arrived)
-        _add(inputs, drive[step], arrived)
-        jumps[0] += _move(model, now, dt, constants, arrived, v, u, free, most)
+        s = current
+        if k > 1 or len(inputs):
+            s = arrived
+            for i in range(n):
+                s[i] = current[i]
+            _add(inputs, drive[step], s)
+            _add(feedback[:-1], z[:-1], s)
+        jumps[0] += _move(model, now, dt, constants, s, feedback[-1], z[-1], v, u, free, most)
         _filter(rise, fall, dt, rising, current)
         _filter(rise, fall, dt, rate_rising, rate)
         for start in range(0, n, BLOCK):
