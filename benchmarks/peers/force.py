@@ -143,7 +143,7 @@ class PlainBlas(Plain):
 
 
 def parts(problem: Problem, z: str) -> tuple[list, dict]:
-    """Neurons, filters and static synapses in Brian2, and the neurons by their name; `z` says how they get at the decoded output."""
+    """Neurons, filters and static synapses in Brian2, and the neurons by their name; `z` says how they get at shared numbers."""
     import brian2 as b2
 
     b2.prefs.core.default_float_dtype = np.float64
@@ -162,6 +162,8 @@ def parts(problem: Problem, z: str) -> tuple[list, dict]:
         rising : 1
         rate : 1
         rate_rising : 1
+        c : 1
+        share : 1 ({z})
         """,
         threshold=f"v >= {model.threshold}",
         reset=f"v = {model.reset}; rate_rising += kick",
@@ -183,7 +185,9 @@ def parts(problem: Problem, z: str) -> tuple[list, dict]:
     )
     static = network.static
     synapses = b2.Synapses(cells, cells, "weight : 1", on_pre="rising_post += weight * kick", namespace=kick)
-    synapses.connect(i=np.repeat(np.arange(len(static.starts) - 1), np.diff(static.starts)), j=static.rows)
+    synapses.connect(
+        i=np.repeat(np.arange(len(static.starts) - 1), np.diff(static.starts)), j=static.rows.astype(np.int64)
+    )
     synapses.weight = static.values
     return [cells, filters, synapses], {"cells": cells}
 
@@ -245,35 +249,64 @@ class Brian2:
 
 
 class Brian2Program:
-    """C++ standalone target: a program that is compiled once, without learning. The decoder is a sum over synapses onto one unit."""
+    """C++ standalone target: a program that is compiled once. Products are sums over synapses, and each entry of P is a synapse, as in
+    Brian2's own example of this paper. There the decoder moves before P r is brought up to date, here after it, as in the authors' code.
+    """
 
     def __init__(self, problem: Problem, listed: bool = False):
         import brian2 as b2
 
-        if problem.learning:
-            raise ValueError("a standalone program cannot run operations in Python")
         b2.set_device("cpp_standalone", build_on_run=False)
         b2.device.reinit()
         b2.device.activate(build_on_run=False)
         b2.prefs.devices.cpp_standalone.openmp_threads = 0
         try:
             self.problem, self.found = problem, None
+            network, start, teacher, learning = problem
+            dt = network.dt * b2.second
             objects, names = parts(problem, "linked")
             cells = names["cells"]
-            unit = b2.NeuronGroup(1, "z : 1")
-            decoder = b2.Synapses(cells, unit, "phi : 1 (constant)\nz_post = phi * rate_pre : 1 (summed)")
+            unit = b2.NeuronGroup(1, "z : 1 (shared)\nshare : 1 (shared)")
+            unit.z = start.z[0]
+            cells.z, cells.share = b2.linked_var(unit, "z"), b2.linked_var(unit, "share")
+            decoder = b2.Synapses(
+                cells,
+                unit,
+                """
+                phi : 1
+                z_post = phi * rate_pre : 1 (summed)
+                share_post = rate_pre * c_pre : 1 (summed)
+                """,
+                namespace={"teacher": b2.TimedArray(teacher[:, 0], dt=dt)},
+            )
             decoder.connect()
-            decoder.phi = problem.start.decoder[0]
-            cells.z = b2.linked_var(unit, "z")
+            decoder.phi = start.decoder[0]
+            order = {"z": decoder.summed_updaters["z_post"]}
+            share = decoder.summed_updaters["share_post"]
+            if learning:
+                clock = b2.Clock(dt=learning.every * dt)
+                p = b2.Synapses(cells, cells, "p : 1\nc_post = p * rate_pre : 1 (summed)")
+                p.connect()
+                p.p = f"{learning.initial!r} * int(i == j)"
+                order |= {"c": p.summed_updaters["c_post"], "share": share}
+                for updater in (order["c"], share):
+                    updater._clock = clock
+                decoder.run_regularly("phi -= c_pre * (z_post - teacher(t))", clock=clock, when="end", order=3)
+                p.run_regularly("p -= c_pre * c_post / (1 + share_pre)", clock=clock, when="end", order=4)
+                objects.append(p)
+            else:
+                share.active = False
+            for place, updater in enumerate(order.values()):
+                updater.when, updater.order = "end", place
             monitor = b2.SpikeMonitor(cells) if listed else None
-            network = b2.Network(*objects, unit, decoder, *([monitor] if listed else []))
-            network.run(len(problem.teacher) * problem.network.dt * b2.second, namespace={})
+            whole = b2.Network(*objects, unit, decoder, *([monitor] if listed else []))
+            whole.run(len(teacher) * dt, namespace={})
             self.folder = tempfile.TemporaryDirectory(ignore_cleanup_errors=True)
             b2.device.build(directory=self.folder.name, run=False)
             self.device = b2.get_device()
             if listed:
                 self.run()
-                self.found = Found(None, *listed_spikes(monitor, problem.network.dt))
+                self.found = Found(None, *listed_spikes(monitor, network.dt))
         finally:
             b2.set_device("runtime")
 

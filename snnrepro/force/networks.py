@@ -184,6 +184,15 @@ def dense(static: Columns) -> np.ndarray:
     return matrix
 
 
+def _aligned(array: np.ndarray) -> np.ndarray:
+    """A copy that begins with a cache line: steps are slower by a tenth where the processor reads across two."""
+    space = np.empty(array.nbytes + 64, np.uint8)
+    first = -space.ctypes.data % 64
+    copy = space[first : first + array.nbytes].view(array.dtype).reshape(array.shape)
+    copy[...] = array
+    return copy
+
+
 def start(network: Network, v: np.ndarray, initial: float) -> State:
     """A network that has not spiked yet, with potentials v, a decoder of 0 and P = initial * identity.
 
@@ -203,10 +212,9 @@ def start(network: Network, v: np.ndarray, initial: float) -> State:
         raise UserError(
             f"force: a time step of {network.dt} is longer than a time constant of the network; make it smaller"
         )
-    zero = [np.zeros(n) for _ in range(5)]
-    u, current, rising, rate, rate_rising = zero
-    empty = np.zeros(k), np.zeros((k, n)), np.zeros(1, np.int64), rls.start(n, initial)
-    return State(v.astype(float).copy(), u, np.zeros(n, np.int64), current, rising, rate, rate_rising, *empty)
+    zero = np.zeros(n)
+    vectors = v.astype(float), zero, np.zeros(n, np.int64), zero, zero, zero, zero, np.zeros(k), np.zeros((k, n))
+    return State(*map(_aligned, vectors), np.zeros(1, np.int64), rls.start(n, initial))
 
 
 def constants(network: Network) -> np.ndarray:
@@ -258,7 +266,7 @@ def run(
     fixed = constants(network)
     rise, fall = math.exp(-network.dt / network.rise), math.exp(-network.dt / network.fall)
     kick = 1.0 / (network.rise * network.fall)
-    outputs, arrived, parts = np.empty((count, k)), np.empty(n), np.empty(kernel.PARTS)
+    outputs, arrived, parts = np.empty((count, k)), _aligned(np.empty(n)), np.empty(kernel.PARTS)
     spike_steps, spike_units, jumps = np.empty(listed, np.int64), np.empty(listed, np.int64), np.zeros(1, np.int64)
     most, done, place = JUMP * _way(network.model), 0, 0
     while done < count:
@@ -302,6 +310,6 @@ def pack(state: State) -> dict[str, np.ndarray]:
 
 def unpack(arrays: dict[str, np.ndarray]) -> State:
     """A state from what `pack` gave; it goes on bit for bit."""
-    parts = {name: arrays[name].copy() for name in State._fields if name != "rls"}
+    parts = {name: _aligned(arrays[name]) for name in State._fields if name != "rls"}
     kept = {name: np.array(arrays[f"rls_{name}"], order="F") for name in rls.RLS._fields}
     return State(**parts, rls=rls.RLS(**kept))
