@@ -266,7 +266,7 @@ def run(
     fixed = constants(network)
     rise, fall = math.exp(-network.dt / network.rise), math.exp(-network.dt / network.fall)
     kick = 1.0 / (network.rise * network.fall)
-    outputs, arrived, parts = np.empty((count, k)), _aligned(np.empty(n)), np.empty(kernel.PARTS)
+    outputs, arrived, parts = np.empty((count, k)), _aligned(np.empty(n)), _aligned(np.empty(kernel.PARTS))
     spike_steps, spike_units, jumps = np.empty(listed, np.int64), np.empty(listed, np.int64), np.zeros(1, np.int64)
     most, done, place = JUMP * _way(network.model), 0, 0
     while done < count:
