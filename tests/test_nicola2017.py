@@ -488,6 +488,13 @@ def test_the_exponent_of_the_size(monkeypatch):
     assert found.metrics["gain"] == pytest.approx(2)
 
 
+def test_noise_near_zero_is_no_change_of_wing():
+    x = np.array([0.0, 0.2, 0.01, -0.01, 0.02, -0.03, -0.2, -0.1, 0.04, -0.04, 0.1, 0.0])
+    assert paper.wing_changes(x) == 2
+    long = teachers.lorenz(60_000, 1e-3)[:, 0]
+    assert paper.wing_changes(long) == (np.diff(np.sign(long)) != 0).sum() > 30
+
+
 def test_leaving_the_lorenz_attractor_is_no_mistake(monkeypatch):
     """A network that follows the teacher for 2 s and then another part of the attractor has left it and has its statistics."""
     setting = paper.Setting("theta", 20, 15.0, 1e4, 1e-5, begin=1.0, end=4.0, until=40.0, dt=1e-3, every=10)
