@@ -35,10 +35,10 @@ def small(kind: str, n: int = 60, k: int = 2, seed: int = 0):
     return network, v, np.stack([np.sin(10 * np.pi * phase + j) for j in range(k)], 1)
 
 
-def test_the_sine_of_half_a_potential():
-    x = np.linspace(-np.pi / 2, np.pi / 2, 2001)
-    assert max(abs(kernel.sine(value) - math.sin(value)) for value in x) < 1e-15
-    assert abs(kernel.sine(2.0) - math.sin(2.0)) < 1e-12
+@pytest.mark.parametrize(("largest", "off"), [(np.pi, 2e-15), (100, 2e-14), (1e6, 1e-9)])
+def test_one_less_the_cosine(largest, off):
+    v = np.linspace(-largest, largest, 2001)
+    assert max(abs(kernel.versine(value) - (1 - math.cos(value))) for value in v) < off
 
 
 @pytest.mark.parametrize("size", [1, 63, 64, 200])

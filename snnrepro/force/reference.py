@@ -5,7 +5,7 @@ import math
 import numpy as np
 
 from snnrepro.force.networks import Izhikevich, Learning, Lif, Network, Trace, dense
-from snnrepro.kernels.force import sine
+from snnrepro.kernels.force import versine
 
 
 def _ordered_sum(terms: np.ndarray) -> float:
@@ -64,10 +64,8 @@ def run(
             u = u + dt * model.a * (model.b * (old - model.rest) - u)
             peak = model.peak
         else:
-            square = (
-                np.array([sine(value / 2) for value in v]) ** 2
-            )  # 1 - cos v = 2 sin(v / 2)^2; tested against math.sin
-            v = v + dt * (2 * square + math.pi * math.pi * (2 - 2 * square) * s)
+            less = np.array([versine(value) for value in v])  # 1 - cos v
+            v = v + dt * (less + math.pi * math.pi * (2 - less) * s)
             peak = math.pi
         spiking = np.flatnonzero(v >= peak)
         current = current * rise + h * dt  # Eq. (4)

@@ -6,6 +6,8 @@ that of the authors' code, and sums run in a fixed order.
 
 import math
 
+import numpy as np
+
 from snnrepro.kernels.events import compiled
 
 LIF, THETA, IZHIKEVICH = range(3)
@@ -44,8 +46,9 @@ def _add(columns, values, s):
 
 
 @compiled
-def sine(x):
-    """sin(x) by its Taylor polynomial, which a processor computes for several numbers at once: to 1e-15 where |x| <= pi / 2."""
+def versine(v):
+    """1 - cos v = 2 sin(v / 2)^2, by the Taylor polynomial of the sine, which a processor computes for several numbers at once."""
+    x = 0.5 * v - math.pi * np.floor(v / (2 * math.pi) + 0.5)  # in [-pi / 2, pi / 2]: the square has period pi
     y, total = x * x, 1.0
     total = 1 - y * (1 / 342) * total
     total = 1 - y * (1 / 272) * total
@@ -55,7 +58,8 @@ def sine(x):
     total = 1 - y * (1 / 72) * total
     total = 1 - y * (1 / 42) * total
     total = 1 - y * (1 / 20) * total
-    return x * (1 - y * (1 / 6) * total)
+    total = 1 - y * (1 / 6) * total
+    return 2 * y * total * total
 
 
 @compiled
@@ -71,8 +75,8 @@ def _move(model, now, dt, c, s, column, value, v, u, free, most):
             v[i] += change
     elif model == THETA:
         for i in range(v.size):
-            square = sine(v[i] / 2) ** 2  # 1 - cos v is twice as much
-            change = dt * (2 * square + math.pi * math.pi * (2 - 2 * square) * (s[i] + column[i] * value))
+            less = versine(v[i])  # than 1 is cos v
+            change = dt * (less + math.pi * math.pi * (2 - less) * (s[i] + column[i] * value))
             jumped += abs(change) > most
             v[i] += change
     else:  # C, k, rest, threshold, peak, reset, a, b, d, bias
