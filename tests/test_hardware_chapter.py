@@ -98,7 +98,7 @@ def test_chips_and_seeds_at_paper_scale():
     assert sorted(c for group in groups for c in group) == sorted(5 * list(range(20)))
     assert kinds["spread"].paper.sd == (0.05, 0.1, 0.2, 0.3, 0.5)
     assert {p.quantity: p.sd for p in paper.varied(0.3).neurons} == {"threshold": 0.3, "tau_mem": 0.3, "tau_syn": 0.3}
-    for name in ("ways", "bits", "spread"):
+    for name in ("ways", "kinds", "bits", "spread"):
         assert kinds[name].paper.recipe == paper.Recipe()
 
 
@@ -396,6 +396,9 @@ def test_the_card_cites_what_the_chapter_rests_on():
 
 # What a negative control, an untrained network or a missing effect gives; the claim's bands must leave it out.
 WITHOUT_EFFECT = {
+    "rounding-alone-costs-little": 0.1,  # as on four bits
+    "awareness-gains-on-dynapse2": 0.0,
+    "awareness-carries-over": 0.0,
     "deployment-loses": 0.0,
     "loop-gains": 0.0,
     "loop-comes-near-the-ideal": 0.18,  # as deployed
@@ -433,6 +436,41 @@ def test_bands_leave_out_the_control(claim):
 
 def test_the_table_has_no_claim_that_is_gone():
     assert WITHOUT_EFFECT.keys() == {claim.id for claim in bands.judged("hardware")}
+
+
+# Kinds of chips -------------------------------------------------------------------------------------------------------------
+
+
+def test_what_was_learned_for_one_kind_is_tested_on_all(monkeypatch):
+    """Each network answers by the kind it was trained for; chips of a kind that varies are several, and new ones in training."""
+    taught, right = {}, {"ideal": 0.9, "xylo": 0.88, "bss2_uncalibrated": 0.7, "dynapse2": 0.6}
+
+    def learn(net, model, recipe, data, seed):
+        taught[id(net)] = model.substrate.name
+        assert model.resample == ("batch" if model.substrate.neurons else "never")
+        kept.append(net)
+        return len(taught)
+
+    def over(net, chips, data):
+        (name,) = {chip.substrate.name for chip in chips}
+        assert [chip.seed for chip in chips] == list(range(3 if name in ("bss2_uncalibrated", "dynapse2") else 1))
+        own = right[taught[id(net)]] + 0.1 * (name == taught[id(net)] == "dynapse2")
+        return own - {"ideal": 0.0, "spinnaker": 0.01, "xylo": 0.02}.get(name, 0.3 * own) + 0.01 * np.arange(len(chips))
+
+    kept = []
+    monkeypatch.setattr(paper, "_learn", learn)
+    monkeypatch.setattr(paper, "_over_chips", over)
+    found = paper.kinds(paper.Kinds(chips=3), 0, silent, None)
+    m = found.metrics
+    assert found.early == {"first_loss": 1}
+    assert m["rounding_costs"] == pytest.approx(0.02)
+    assert m["xylo_on_spinnaker"] == pytest.approx(0.87)
+    assert m["gained_dynapse2"] == pytest.approx(0.7 * (0.7 - 0.9))
+    assert m["gained_bss2_uncalibrated"] == pytest.approx(0.7 * (0.7 - 0.9))
+    assert m["carried"] == pytest.approx(0.7 * (0.6 - 0.9))
+    assert found.arrays["mean"].shape == found.arrays["sd"].shape == (4, 5)
+    assert found.arrays["mean"][3, 1] == pytest.approx(0.59)
+    assert found.arrays["sd"][0] == pytest.approx([0, 0, 0] + 2 * [0.01 * np.std([0, 1, 2])])
 
 
 # Between tools --------------------------------------------------------------------------------------------------------------

@@ -307,6 +307,48 @@ def _spent(deployment, data: Samples) -> dict[str, float]:
     }
 
 
+# Kinds of chips --------------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Kinds:
+    """Networks that were trained for one kind of chip, on all kinds."""
+
+    recipe: Recipe = Recipe()
+    trained: tuple[str, ...] = ("ideal", "xylo", "bss2_uncalibrated", "dynapse2")
+    tested: tuple[str, ...] = ("ideal", "spinnaker", "xylo", "bss2_uncalibrated", "dynapse2")
+    chips: int = 20  # of a kind whose chips differ
+
+
+def kinds(config: Kinds, seed: int, progress: Progress, checkpoint: Path | None) -> Result:
+    """Accuracy by the kind a network was trained for and the kind it runs on: mean and deviation over chips."""
+    recipe, data = config.recipe, spike_samples(config.recipe.steps)
+    chips = {}
+    for name in config.tested:
+        kind = presets.preset(name)
+        chips[name] = [kind.fabricate(k) for k in range(config.chips if kind.neurons else 1)]
+    mean, sd, first = {}, {}, math.nan
+    for name in config.trained:
+        kind, net = presets.preset(name), stepped_network(recipe, seed)
+        loss = _learn(net, HardwareAware(net, kind, "batch" if kind.neurons else "never", seed), recipe, data, seed)
+        first = loss if name == "ideal" else first
+        if recipe.epochs == 1:
+            return Result({}, {}, {"first_loss": first})
+        for tested, several in chips.items():
+            right = _over_chips(net, several, data)
+            mean[name, tested], sd[name, tested] = float(right.mean()), float(right.std())
+        progress(len(mean) // len(chips), len(config.trained), accuracy=mean[name, name])
+    uneven = [name for name in config.trained if presets.preset(name).neurons]
+    alike = [name for name in config.tested if name != "ideal" and name not in uneven]
+    metrics = {f"{a}_on_{b}": value for (a, b), value in mean.items()}
+    metrics |= {f"gained_{name}": mean[name, name] - mean["ideal", name] for name in uneven}
+    metrics["carried"] = min(mean[a, b] - mean["ideal", b] for a in uneven for b in uneven if a != b)
+    metrics["rounding_costs"] = mean["ideal", "ideal"] - min(mean["ideal", name] for name in alike)
+    shape = len(config.trained), len(config.tested)
+    tables = {"mean": np.reshape(list(mean.values()), shape), "sd": np.reshape(list(sd.values()), shape)}
+    return Result(metrics, tables, {"first_loss": first})
+
+
 # Bits -----------------------------------------------------------------------------------------------------------------------
 
 
@@ -981,6 +1023,7 @@ EXPERIMENTS = {
     "identities": Experiment(identities, Identities(), Identities(networks=20), (0,), FIVE),
     "tools": Experiment(tools, Tools(), Tools(networks=10), (0,), FIVE),
     "ways": Experiment(ways, Ways(QUICK, chips=2, recovery=3, shown=2), Ways(), (0, 1), FIVE, replay=_one_epoch),
+    "kinds": Experiment(kinds, Kinds(QUICK, chips=4), Kinds(), (0,), FIVE, replay=_one_epoch),
     "bits": Experiment(bits, Bits(QUICK, (3, 4, 6, 8), (3, 4, 6)), Bits(), (0, 1), TWENTY, replay=_one_epoch),
     "spread": Experiment(
         spread, Spread(QUICK, (0.1, 0.2, 0.3), chips=6, loop_chips=1), Spread(), (0, 1), FIVE, replay=_one_epoch
