@@ -878,7 +878,7 @@ QUICK = {"begin": 1.0, "end": 5.0, "until": 8.0}
 JOY = Setting("izhikevich, slow", 5000, 1e4, 4e3, 2.0, begin=1.0, end=900.0, until=1000.0)
 SONG = Setting("izhikevich, adapting", 1000, 1.3e4, 1e3, 2.0, begin=1.0, end=50.0, until=100.0)
 FILM = replace(SONG, gain=5e3, feedback=4e2)
-FIVE = tuple(range(5))
+FIVE, TEN = tuple(range(5)), tuple(range(10))
 
 
 def _only_the_start(config):
@@ -900,7 +900,7 @@ EXPERIMENTS = {
         ),
         Oscillators(),
         (0, 1),
-        FIVE,
+        TEN,
         replay=_only_the_start,
     ),
     "panel": Experiment(
@@ -983,7 +983,7 @@ EXPERIMENTS = {
         Controls(replace(LIF_SINE, n=400, **QUICK)),
         Controls(replace(LIF_SINE, n=2000)),
         (0, 1),
-        FIVE,
+        TEN,
         replay=_only_the_start,
     ),
     "second_opinion": Experiment(
