@@ -473,6 +473,22 @@ def test_what_was_learned_for_one_kind_is_tested_on_all(monkeypatch):
     assert found.arrays["sd"][0] == pytest.approx([0, 0, 0] + 2 * [0.01 * np.std([0, 1, 2])])
 
 
+def test_presets_are_described_by_what_they_are():
+    net = paper.stepped_network(paper.Recipe(), 0)
+    assert paper.described("ideal", net) == ("any", "none", "no limit")
+    assert paper.described("dynapse2", net) == (
+        "−15 to 15",
+        "threshold, tau_mem, tau_syn, gain 10 %",
+        "40 of 64 synapses a neuron",
+    )
+    assert paper.described("bss2_uncalibrated", net)[1:] == (
+        "threshold 9 %; tau_mem 7 %; tau_syn 15 %",
+        "80 of 512 synapses a neuron",
+    )
+    assert paper.described("bss2_hagen", net) == ("−63 to 63", "none", "128 inputs a product")
+    assert paper.described("xylo", net) == ("−128 to 127", "none", "5 of 16 inputs")
+
+
 # Between tools --------------------------------------------------------------------------------------------------------------
 
 

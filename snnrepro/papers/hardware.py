@@ -26,6 +26,7 @@ from snnrepro.first_spike import ttfs
 from snnrepro.first_spike.exact import Neuron
 from snnrepro.first_spike.ttfs import Bumped, Initial, Repair
 from snnrepro.hardware import loihi, loihi_training, nir, presets
+from snnrepro.hardware.matrix import VectorMatrix
 from snnrepro.hardware.networks import Stepped, Timed
 from snnrepro.hardware.parts import (
     QUANTITIES,
@@ -347,6 +348,22 @@ def kinds(config: Kinds, seed: int, progress: Progress, checkpoint: Path | None)
     shape = len(config.trained), len(config.tested)
     tables = {"mean": np.reshape(list(mean.values()), shape), "sd": np.reshape(list(sd.values()), shape)}
     return Result(metrics, tables, {"first_loss": first})
+
+
+def described(name: str, net: Stepped) -> tuple[str, str, str]:
+    """Levels of a weight, spread of the neurons, and what a network takes of a preset's scarcest resource, in words."""
+    kind = presets.preset(name)
+    if isinstance(kind, VectorMatrix):
+        return f"{-kind.most_weight} to {kind.most_weight}".replace("-", "−"), "none", f"{kind.rows} inputs a product"
+    grid, same = kind.weights, {}
+    levels = "any" if grid.highest is None else f"{grid.lowest:,} to {grid.highest:,}".replace("-", "−")
+    for pattern in kind.neurons:
+        same.setdefault(f"{100 * pattern.sd:.0f} %", []).append(pattern.quantity)
+    spread = "; ".join(f"{', '.join(quantities)} {sd}" for sd, quantities in same.items()) or "none"
+    plan = kind.fabricate(0).place(net)
+    scarce = max(plan.used, key=lambda resource: plan.used[resource] / plan.available[resource])
+    limited = kind.limits != presets.IDEAL.limits
+    return levels, spread, f"{plan.used[scarce]} of {plan.available[scarce]} {scarce}" if limited else "no limit"
 
 
 # Bits -----------------------------------------------------------------------------------------------------------------------
