@@ -336,6 +336,10 @@ def test_it_learns_a_sine():
             "force: a time step of 0.1 is longer than a",
         ),
         (
+            lambda: networks.start(small("lif")[0]._replace(feedback=np.zeros((0, 60))), np.zeros(60), 1.0),
+            "force: the network has no output",
+        ),
+        (
             lambda: networks.start(small("lif")[0], np.zeros(3), 1.0),
             "force: feedback is for 60 neurons, potentials have shape (3,)",
         ),
@@ -382,15 +386,17 @@ def with_drive(drive, **changed):
     ids=["lif", "theta", "izhikevich"],
 )
 def test_a_time_step_that_is_too_large_for_the_neuron_is_named(model, dt, rise, fall, drive):
-    """At a time step thirty times smaller the same network is sound."""
+    """At a time step thirty times smaller the same network is sound. Over fewer than 1,000 steps nothing is said: learning begins so."""
     for smaller, refused in ((1, True), (30, False)):
         network, state = alone(model, dt / smaller, rise, fall)
         if isinstance(model, Lif):
             state.v[:], drive = 30.0, 20.0
-        steps = 200 * smaller
+        steps = 1000 * smaller
         message = (
             r"^force: potentials jump: 0\.\d+ of all neurons and steps, up to step \d+, move more than 0\.25 of the way"
         )
+        short = networks.unpack(networks.pack(state))
+        networks.run(network, short, 999, None, None, 0, np.full((999, 1), drive))
         with pytest.raises(UserError, match=message) if refused else contextlib.nullcontext():
             networks.run(network, state, steps, None, None, 0, np.full((steps, 1), drive))
 

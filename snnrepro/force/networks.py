@@ -52,7 +52,8 @@ RUNAWAY = 0.1
 """Spikes a neuron and step that no sound network comes near: over 100 steps or more, a run ends there."""
 JUMP, JUMPS = 0.25, 0.01
 """A potential that moves by more than this share of the way from reset to spike in one step has jumped. Where more than one in a hundred
-neurons and steps jump, over 100 steps or more, a run ends: its time step is too large, or its current explodes.
+neurons and steps jump, over 1,000 steps or more, a run ends: its time step is too large, or its current explodes. Where learning begins,
+published networks jump for a few hundred steps.
 """
 KINDS = {Lif: kernel.LIF, Theta: kernel.THETA, Izhikevich: kernel.IZHIKEVICH}
 
@@ -200,6 +201,8 @@ def start(network: Network, v: np.ndarray, initial: float) -> State:
         UserError: parameters that do not fit together.
     """
     k, n = network.feedback.shape
+    if k < 1:
+        raise UserError("force: the network has no output; give feedback of shape (k, n) with k of 1 or more")
     if v.shape != (n,) or len(network.static.starts) != n + 1:
         raise UserError(
             f"force: feedback is for {n} neurons, potentials have shape {v.shape}, weights {len(network.static.starts) - 1}"
@@ -283,7 +286,7 @@ def run(
             raise UserError(
                 f"force: a potential is not finite at about step {now + chunk}; use a smaller time step, gain or feedback"
             )
-        if jumps[0] > JUMPS * n * (done + chunk) and done + chunk >= 100:
+        if jumps[0] > JUMPS * n * (done + chunk) and done + chunk >= 1000:
             raise UserError(
                 f"force: potentials jump: {jumps[0] / (n * (done + chunk)):.2g} of all neurons and steps, up to step {now + chunk}, move "
                 f"more than {JUMP:g} of the way to a spike at once; use a smaller time step, gain, feedback or initial P"
