@@ -1000,9 +1000,9 @@ def tools(config: Tools, seed: int, progress: Progress, checkpoint: Path | None)
         return torch.randn(*shape, generator=g)
 
     differ = spikes = weights_off = 0.0
-    kinds = [(tau, loop) for tau in (None, 5e-3) for loop in (False, True)]
+    neurons = [(tau, loop) for tau in (None, 5e-3) for loop in (False, True)]
     for k in range(config.networks):
-        for tau_syn, loop in kinds:
+        for tau_syn, loop in neurons:
             p = LIF(tau_syn=tau_syn, reset="zero", current="new")
             layers = [
                 nir.Layer(0.3 + 0.5 * normal(6, 8), p, 0.3 * normal(8, 8) if loop else None),
