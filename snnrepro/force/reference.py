@@ -64,7 +64,7 @@ def run(
             u = u + dt * model.a * (model.b * (old - model.rest) - u)
             peak = model.peak
         else:
-            less = np.array([versine(value) for value in v])  # 1 - cos v
+            less = np.array([versine(value) for value in v])  # 1 - cos v; tested against math.cos
             v = v + dt * (less + math.pi * math.pi * (2 - less) * s)
             peak = math.pi
         spiking = np.flatnonzero(v >= peak)

@@ -1,7 +1,7 @@
 """Networks for FORCE training, compiled: many steps between two updates of the decoder.
 
-Spikes are few, so a spike adds one column of a sparse matrix and nothing else is multiplied. The order of the operations of a step is
-that of the authors' code, and sums run in a fixed order.
+Spikes are few, so a spike adds one column of a sparse matrix and nothing else is multiplied. A step does what a step of the
+authors' code does, in that order, and sums run in a fixed order.
 """
 
 import math
@@ -11,8 +11,6 @@ import numpy as np
 from snnrepro.kernels.events import compiled
 
 LIF, THETA, IZHIKEVICH = range(3)
-
-
 PARTS = BLOCK = 64
 """Interleaved parts of a sum; neurons that are searched for spikes together."""
 
