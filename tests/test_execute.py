@@ -190,6 +190,15 @@ def test_a_cell_that_is_interrupted_stops_everything(done):
         execute.execute("demo2020", quiet=True)
 
 
+@pytest.fixture
+def control_c():
+    """Ctrl-C as in a terminal, also where the tests run in the background, which ignores it."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+@pytest.mark.usefixtures("control_c")
 def test_control_c_stops_the_cell_that_runs(done):
     (done / SOURCE).write_text(
         (done / SOURCE).read_text().partition("```{code-cell}")[0]
