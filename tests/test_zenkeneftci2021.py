@@ -157,6 +157,126 @@ def test_a_killed_seed_goes_on_where_it_stopped(tmp_path):
     assert whole.metrics != paper.learning(config, 2, silent, None).metrics
 
 
+SMALL = paper.Layered(dataclasses.replace(TINY, hidden=6), compared=5)
+
+
+def trained(monkeypatch, below):
+    """The weights of a stack before and after it learned."""
+    seen, original = [], paper._layers
+
+    def kept(*arguments):
+        seen.append(original(*arguments))
+        seen.append([[w.detach().clone() for w in layer] for layer in seen[0]])
+        return seen[0]
+
+    monkeypatch.setattr(paper, "_layers", kept)
+    paper._learn_layers(below, SMALL, 0, told)
+    monkeypatch.setattr(paper, "_layers", original)
+    return seen[1], seen[0]
+
+
+@pytest.mark.parametrize("below", paper.BELOW)
+def test_ways_to_learn_below_start_alike_and_keep_their_readouts(monkeypatch, below):
+    before, after = trained(monkeypatch, below)
+    first, _ = trained(monkeypatch, "local")
+    for k, (was, now, same) in enumerate(zip(before, after, first, strict=True)):
+        assert all(torch.equal(a, b) for a, b in zip(was, same, strict=True))
+        assert torch.equal(was[2], now.output)
+        stays = below == "top" and k < 2
+        assert torch.equal(was[0], now.input) == stays
+        assert torch.equal(was[1], now.recurrent) == stays
+
+
+def test_the_stack_is_scaled_as_it_says():
+    layers = paper._layers(paper.Layered(), 0)
+    assert [tuple(layer.input.shape) for layer in layers] == [(20, 50), (50, 50), (50, 50)]
+    for layer, fan_in in zip(layers, (20, 50, 50), strict=True):
+        largest = [float(w.detach().abs().max()) * np.sqrt(n) for w, n in zip(layer, (fan_in, 50, 50), strict=True)]
+        assert largest == pytest.approx([12, 1, 30], rel=0.02)
+    assert not torch.equal(layers[0].output, layers[1].output)
+
+
+@pytest.mark.parametrize("apart", [True, False])
+def test_an_error_comes_down_only_where_layers_are_not_apart(apart):
+    layers = paper._layers(paper.Layered(), 1)
+    x = torch.from_numpy((np.random.default_rng(0).random((30, 2, 20)) < 0.2).astype(np.float32))
+    scores, spikes = paper._upwards(x, layers, paper.Task(), apart)[2]
+    assert scores.shape == (30, 2, 10)
+    assert spikes.sum() > 0
+    found = torch.autograd.grad(
+        paper._each_step(scores, torch.tensor([0, 1])), [la.input for la in layers], allow_unused=True
+    )
+    assert [g is not None and bool(g.abs().max() > 0) for g in found] == [not apart, not apart, True]
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_stacks_follow_the_local_losses_of_the_method(seed):
+    assert paper._against_rules(SMALL, seed) < 1e-12
+
+
+@pytest.mark.parametrize("below", paper.BELOW)
+def test_losses_of_the_layers_below(monkeypatch, below):
+    """Which classes each readout is held against while it learns; scrambled ones are the same classes in another order."""
+    seen, original = [], paper._each_step
+
+    def kept(scores, label):
+        seen.append(label)
+        return original(scores, label)
+
+    monkeypatch.setattr(paper, "_each_step", kept)
+    paper._learn_layers(below, dataclasses.replace(SMALL, task=dataclasses.replace(SMALL.task, epochs=1)), 0, told)
+    right, wrong = seen[:3], seen[3:5]
+    assert all(torch.equal(label, right[0]) for label in right)
+    assert len(seen) == 2 * (5 if below == "scrambled" else 3)  # two batches
+    if below == "scrambled":
+        assert torch.equal(wrong[0], wrong[1])
+        assert not torch.equal(wrong[0], right[0])
+        assert torch.equal(wrong[0].sort().values, right[0].sort().values)
+
+
+def test_the_first_step_goes_down_the_losses_of_the_way(monkeypatch):
+    """Without bounds, and a small rate: the losses that a way has fall in the first update, and Adam moves each weight by the rate."""
+    task = dataclasses.replace(SMALL.task, epochs=1, batch=30, least_strength=0.0, most_strength=0.0, rate=1e-4)
+    config = dataclasses.replace(SMALL, task=task)
+    times, label = paper._samples(task, 0)
+    (x, y), *_ = paper._batches(times[0], label[0], np.random.default_rng([0, 1, 0]).permutation(30), task)
+    for below, apart in (("local", True), ("end", False)):
+        start = paper._layers(config, 0)
+        losses = [paper._each_step(scores, y) for scores, _ in paper._upwards(x, start, task, apart)]
+        total = sum(losses) if below == "local" else losses[-1]
+        slopes = torch.autograd.grad(total, [w for layer in start for w in layer[:2]])
+        end, original = [], paper._layers
+        monkeypatch.setattr(paper, "_layers", lambda *a, end=end, original=original: end.extend(original(*a)) or end)
+        paper._learn_layers(below, config, 0, told)
+        monkeypatch.setattr(paper, "_layers", original)
+        moved = [b - a for one, two in zip(start, end, strict=True) for a, b in zip(one[:2], two[:2], strict=True)]
+        for slope, step in zip(slopes, moved, strict=True):
+            clear = slope.abs() > 1e-6
+            assert clear.any()
+            assert torch.equal(step.sign()[clear], -slope.sign()[clear])
+
+
+def test_a_killed_stack_goes_on_and_its_metrics_are_what_they_say(tmp_path):
+    whole, checkpoint = paper.layered(SMALL, 1, silent, None), tmp_path / "seed.npz"
+    paper.layered(dataclasses.replace(SMALL, below=SMALL.below[:3]), 1, silent, checkpoint)
+    seen = []
+    resumed = paper.layered(SMALL, 1, lambda done, total, **now: seen.append((done, total)), checkpoint)
+    assert seen == [(7, 8), (8, 8)]
+    assert resumed.metrics == whole.metrics
+    m, layers = whole.metrics, {below: whole.arrays[f"accuracy_of_layers_{below}"] for below in paper.BELOW}
+    assert all(m[f"accuracy_{below}"] == layers[below][2] for below in paper.BELOW)
+    assert m["least_local"] == layers["local"].min()
+    assert m["gain_of_depth"] == layers["local"][2] - layers["local"][0]
+    for name, (a, b) in {
+        "worth_of_losses_below": ("local", "top"),
+        "worth_of_classes_below": ("local", "scrambled"),
+        "cost_of_locality": ("end", "local"),
+    }.items():
+        assert m[name] == layers[a][2] - layers[b][2]
+    assert whole.arrays["loss_local"].shape == (2, 3)
+    assert whole.early["first_loss"] == whole.arrays["loss_local"][0, 2]
+
+
 def test_the_accuracy_is_that_of_the_mean_over_time(monkeypatch):
     """Scores of two steps, three samples: the class with the larger mean of log probabilities counts."""
     scores = torch.tensor([[[3.0, 0, 0], [0, 1, 0], [0, 0, 0.5]], [[0, 2, 0], [0, 0, 9], [0, 0, 0.5]]])
@@ -218,6 +338,11 @@ WITHOUT_EFFECT = {
     "random-feedback-learns": 0.0,
     "local-loss-learns": 0.0,
     "uniform-feedback-does-not-learn": 0.35,  # the weakest rule that learns
+    "each-layer-learns-from-its-own-loss": 0.1,
+    "local-losses-shape-what-is-below": 0.0,
+    "it-is-the-classes-that-shape-it": 0.0,
+    "locality-between-layers-costs": 0.0,
+    "depth-adds-nothing-to-local-losses": 0.1,  # as much as the gradient from above
 }
 
 

@@ -420,6 +420,143 @@ def learning(config: Learning, seed: int, progress: Progress, checkpoint: Path |
     return Result(metrics, curves, {"first_loss": float(done[config.rules[0]][2])})
 
 
+# Layers with losses of their own --------------------------------------------------------------------------------------------
+
+BELOW = ("local", "top", "end", "scrambled")
+"""How the layers below the last one learn: from losses of their own; not at all; from the loss of the last one, whose gradient comes
+down to them; from losses of their own with classes in random order. The last layer has its own loss in all of them."""
+
+PROMPT = NEURON._replace(current="new", recurrent_gradient=False)
+"""Neurons that hear their input in the same step, so that layers add no delay."""
+
+
+class Layer(NamedTuple):
+    """Weights of one layer, row = sender: input, recurrent, and those of its readout, which stay as they are."""
+
+    input: Tensor
+    recurrent: Tensor
+    output: Tensor
+
+
+@dataclass(frozen=True)
+class Layered:
+    """A stack of recurrent layers on Randman, each with a fixed random readout."""
+
+    task: Task = Task(hidden=50, epochs=20, rate=0.02)
+    depth: int = 3
+    inward: float = 12.0  # weights into a layer are uniform up to this, over the root of its inputs
+    outward: float = 30.0  # those of the readouts likewise
+    below: tuple[str, ...] = BELOW
+    compared: int = 8  # samples whose gradients are compared
+
+
+def _layers(config: Layered, seed: int) -> list[Layer]:
+    """The weights that all ways of learning start from."""
+    task, generator = config.task, torch.Generator().manual_seed(seed)
+    sizes = (task.units, *[task.hidden] * config.depth, task.classes)
+    network = surrogate.uniform_network(sizes, True, generator)
+    readouts = [surrogate.uniform_network((task.hidden, task.classes), False, generator).output for _ in network.hidden]
+    return [
+        Layer((config.inward * w.detach()).requires_grad_(), v, config.outward * r.detach())
+        for w, v, r in zip(network.hidden, network.recurrent, readouts, strict=True)
+    ]
+
+
+def _upwards(x, layers: list[Layer], task: Task, apart: bool) -> list[tuple[Tensor, Tensor]]:
+    """Readout in every step `(time, batch, classes)` and spikes of each layer. `apart`: no gradient comes down from the layer above."""
+    found, last = [], PROMPT._replace(tau_mem=task.readout, tau_syn=1e-9)
+    for layer in layers:
+        s = surrogate.lif(x, layer.input, PROMPT, layer.recurrent, states=False).spikes  # Eqs. (1)-(3)
+        found.append((surrogate.readout(s, layer.output, last)[1:], s))  # Eq. (5)
+        x = s.detach() if apart else s
+    return found
+
+
+def _each_step(y: Tensor, label: Tensor) -> Tensor:
+    """Cross-entropy of a readout in every step."""
+    return torch.nn.functional.cross_entropy(y.flatten(0, 1), label.repeat(len(y)))  # Eq. (6)
+
+
+def _against_rules(config: Layered, seed: int) -> float:
+    """Largest difference between the gradient of these layers and that of `rules.local_losses`, in double precision."""
+    task = config.task
+    times, label = _samples(task, seed)
+    rows = np.linspace(0, len(label[0]) - 1, config.compared).astype(int)
+    batch, y = next(_batches(times[0], label[0], rows, task))
+    x = surrogate.project(batch, torch.eye(task.units, dtype=torch.float64))
+    layers = [Layer(*(w.detach().double().requires_grad_() for w in layer)) for layer in _layers(config, seed)]
+    total = sum(_each_step(scores, y) for scores, _ in _upwards(x, layers, task, apart=True))  # Eq. (12)
+    theirs = torch.autograd.grad(total, [w for layer in layers for w in layer])
+    weights = [Weights(*(w.detach().numpy() for w in layer)) for layer in layers]
+    ours = rules.local_losses(Model(PROMPT, task.readout), weights, x.numpy(), y.numpy()).gradients
+    pairs = zip(ours, zip(*[iter(theirs)] * 3, strict=True), strict=True)
+    return max(_difference(Weights(*(g.numpy() for g in found)), expected) for expected, found in pairs)
+
+
+def _learn_layers(below: str, config: Layered, seed: int, told) -> tuple[np.ndarray, np.ndarray]:
+    """Test accuracy of each layer's readout, and its mean loss in each epoch `(epochs, depth)`."""
+    task, layers = config.task, _layers(config, seed)
+    times, label = _samples(task, seed)
+    learners = layers[-1:] if below == "top" else layers
+    optimiser = torch.optim.Adam([w for layer in learners for w in layer[:2]], lr=task.rate)
+    scramble, curve = np.random.default_rng([seed, 3]), []
+    for epoch in range(task.epochs):
+        order, losses = np.random.default_rng([seed, 1, epoch]).permutation(len(label[0])), []
+        for x, y in _batches(times[0], label[0], order, task):
+            found = _upwards(x, layers, task, apart=below != "end")
+            each = [_each_step(scores, y) for scores, _ in found]
+            losses.append([part.item() for part in each])
+            if below == "scrambled":
+                wrong = y[torch.from_numpy(scramble.permutation(len(y)))]
+                each[:-1] = [_each_step(scores, wrong) for scores, _ in found[:-1]]
+            loss = sum(each) if below in ("local", "scrambled") else each[-1]
+            for _, s in found[-len(learners) :]:
+                loss = loss + surrogate.lower_bound(s, task.least_strength, task.least)
+                loss = loss + surrogate.upper_bound(s, task.most_strength, task.most)
+            optimiser.zero_grad()
+            loss.backward()
+            optimiser.step()
+        curve.append(np.mean(losses, 0))
+        told(epoch + 1, loss=float(curve[-1][-1]))
+    right = np.zeros(config.depth)
+    with torch.no_grad():
+        for x, y in _batches(times[1], label[1], np.arange(len(label[1])), task):
+            for k, (scores, _) in enumerate(_upwards(x, layers, task, apart=True)):
+                right[k] += float((scores.log_softmax(2).mean(0).argmax(1) == y).sum())
+    return right / len(label[1]), np.array(curve)
+
+
+def layered(config: Layered, seed: int, progress: Progress, checkpoint: Path | None) -> Result:
+    """What layers learn from losses of their own, beside no learning below the last one, and beside a gradient from above."""
+    done = read_npz(checkpoint) if checkpoint is not None and checkpoint.exists() else {}
+    epochs, total = config.task.epochs, len(config.below) * config.task.epochs
+    for k, below in enumerate(config.below):
+        if below in done:
+            continue
+
+        def told(epoch: int, k: int = k, **now: float) -> None:
+            progress(k * epochs + epoch, total, **now)
+
+        accuracy, curve = _learn_layers(below, config, seed, told)
+        done[below] = np.vstack([accuracy, curve])
+        if checkpoint is not None:
+            write_npz(checkpoint, done)
+    metrics = {f"accuracy_{below}": float(done[below][0, -1]) for below in config.below}
+    metrics["gradient_difference"] = _against_rules(config, seed)
+    if set(config.below) == set(BELOW):
+        local = done["local"][0]
+        metrics |= {
+            "least_local": float(local.min()),
+            "gain_of_depth": float(local[-1] - local[0]),
+            "worth_of_losses_below": metrics["accuracy_local"] - metrics["accuracy_top"],
+            "worth_of_classes_below": metrics["accuracy_local"] - metrics["accuracy_scrambled"],
+            "cost_of_locality": metrics["accuracy_end"] - metrics["accuracy_local"],
+        }
+    arrays = {f"accuracy_of_layers_{below}": done[below][0] for below in config.below}
+    arrays |= {f"loss_{below}": done[below][1:] for below in config.below}
+    return Result(metrics, arrays, {"first_loss": float(done[config.below[0]][1, -1])})
+
+
 # A second opinion -----------------------------------------------------------------------------------------------------------
 
 
@@ -477,6 +614,14 @@ EXPERIMENTS = {
         (0,),
         FIVE,
         replay=lambda c: replace(c, task=replace(c.task, epochs=1), rules=c.rules[:1]),
+    ),
+    "layered": Experiment(
+        layered,
+        Layered(replace(QUICK, hidden=50, epochs=8, rate=0.02)),
+        Layered(),
+        (0,),
+        FIVE,
+        replay=lambda c: replace(c, task=replace(c.task, epochs=1), below=c.below[:1]),
     ),
     "second_opinion": Experiment(second_opinion, SecondOpinion(), SecondOpinion(), (0, 1), FIVE),
 }
