@@ -466,6 +466,30 @@ def test_a_panel_counts_what_learned(monkeypatch):
     assert found.metrics["median_error"] == pytest.approx(0.3)
 
 
+def test_a_network_of_the_panel_that_diverges_has_not_learned():
+    """It is stopped where learning begins, and the next cell runs; settings that are wrong are an error all the same."""
+    wild = replace(SMALL, n=100, initial=1e9, begin=0.03, end=1.0, until=2.2)
+    cells = (("sine", wild), ("triangle", replace(SMALL, n=100, end=0.6, until=3.2)))
+    found = paper.panel(paper.Panel(cells), 0, silent, None)
+    lost, other = (paper.cell_name(*cell) for cell in cells)
+    assert found.metrics[f"{lost}_error"] == paper.LOST
+    assert found.metrics[f"{other}_error"] < paper.LOST
+    assert found.metrics["diverged"] == 1
+    assert found.metrics["learned"] <= 0.5
+    assert np.isnan(found.arrays[lost]).all()
+    assert found.arrays[lost].shape == found.arrays[other].shape
+    assert np.isfinite(found.arrays[other]).all()
+
+
+def test_a_panel_with_wrong_settings_is_no_result(monkeypatch):
+    def refused(*arguments):
+        raise UserError("force: refused")
+
+    monkeypatch.setattr(paper, "trial", refused)
+    with pytest.raises(UserError, match="force: refused"):
+        paper.panel(paper.Panel((("sine", SMALL),)), 0, silent, None)
+
+
 def test_a_panel_goes_on_after_its_last_cell(monkeypatch, tmp_path):
     seen = answering(
         monkeypatch, lambda setting, samples, given: 0.5 * paper.sampled(given["teacher"](0, samples * 20), 5e-5)

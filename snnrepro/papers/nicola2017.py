@@ -447,7 +447,7 @@ def cell_name(signal: str, setting: Setting) -> str:
 
 
 def panel(config: Panel, seed: int, progress: Progress, checkpoint: Path | None) -> Result:
-    """A network for each cell; its error after training."""
+    """A network for each cell; its error after training. One that diverges has not learned, and does not end the others."""
     early = _first_rate(config.cells[0][1], seed)
     if config.start_only:
         return Result({}, {}, early)
@@ -459,22 +459,37 @@ def panel(config: Panel, seed: int, progress: Progress, checkpoint: Path | None)
             cycle = CYCLES[signal](dt)
             network, state = build(setting, cycle.shape[1], seed)
             told = _told(progress, part, len(config.cells), setting.until)
-            run = trial(setting, network, state, taught(signal, cycle, seed), told)
-            after = run.outputs[round((setting.end + 0.5) / SAMPLE) :]
-            score = judged(after, sampled(cycle, dt))
+            try:
+                run = trial(setting, network, state, taught(signal, cycle, seed), told)
+                after = run.outputs[round((setting.end + 0.5) / SAMPLE) :]
+                score = judged(after, sampled(cycle, dt))
+            except UserError:
+                if not state.step[0]:  # it never ran
+                    raise
+                after = np.full((round(config.shown / SAMPLE), cycle.shape[1]), np.nan)
+                score = {"error": LOST, "correlation": 0.0}
             done[name] = after[-round(config.shown / SAMPLE) :: 2].astype(np.float32)
-            done |= {f"{name}_{measure}": np.array(score[measure]) for measure in ("error", "correlation")}
+            done |= {
+                f"{name}_error": np.array(min(score["error"], LOST)),
+                f"{name}_correlation": np.array(score["correlation"]),
+            }
             if checkpoint is not None:
                 write_npz(checkpoint, done)
         metrics |= {f"{name}_{measure}": float(done[f"{name}_{measure}"]) for measure in ("error", "correlation")}
         arrays[name] = done[name]
     errors = np.array([metrics[f"{name}_error"] for name in arrays])
-    learned = errors < LEARNED
-    return Result(metrics | {"learned": float(learned.mean()), "median_error": float(np.median(errors))}, arrays, early)
+    metrics |= {
+        "learned": float((errors < LEARNED).mean()),
+        "median_error": float(np.median(errors)),
+        "diverged": float(sum(np.isnan(outputs).any() for outputs in arrays.values())),
+    }
+    return Result(metrics, arrays, early)
 
 
 LEARNED = 0.35
 """Error, relative to the teacher's size, below which a signal counts as learned: 0.25 for a sine of amplitude 1."""
+LOST = 10.0
+"""The largest error that counts, and that of a network that diverges and is stopped."""
 
 
 # Gain and feedback ----------------------------------------------------------------------------------------------------------
