@@ -326,7 +326,11 @@ def test_the_noise_of_a_teacher_is_that_of_its_place():
     noisy = paper.taught("noisy product", cycle, 3)
     noise = noisy(12_000, 20_000) - paper.repeated(cycle)(12_000, 20_000)
     assert noise.std() == pytest.approx(0.05, rel=0.03)
-    assert abs(noise.mean()) < 2e-3  # the authors' other scripts have uniform noise, which is not 0 on average
+    assert abs(noise.mean()) < 2e-3
+    other = paper.taught("noisy product", cycle, 3, uniform=True)(12_000, 20_000) - paper.repeated(cycle)(
+        12_000, 20_000
+    )
+    assert (other.min(), other.max(), other.mean()) == pytest.approx((0, 0.05, 0.025), abs=5e-4)
     assert np.array_equal(noisy(12_000, 2000), noisy(12_000, 2000))
     assert not np.allclose(noise[:2000], noisy(14_000, 2000) - paper.repeated(cycle)(14_000, 2000))
     assert not np.allclose(paper.taught("noisy product", cycle, 4)(0, 100), noisy(0, 100))
@@ -479,6 +483,26 @@ def test_a_network_of_the_panel_that_diverges_has_not_learned():
     assert np.isnan(found.arrays[lost]).all()
     assert found.arrays[lost].shape == found.arrays[other].shape
     assert np.isfinite(found.arrays[other]).all()
+
+
+def test_the_noise_of_the_panel_is_that_of_the_scripts(monkeypatch):
+    seen, original = {}, paper.taught
+
+    def kept(name, cycle, seed, uniform=False):
+        seen[len(seen)] = uniform
+        return original(name, cycle, seed, uniform)
+
+    def stopped(setting, network, state, *rest):
+        state.step[0] = 1
+        raise UserError("force: stopped")
+
+    monkeypatch.setattr(paper, "taught", kept)
+    monkeypatch.setattr(paper, "trial", stopped)
+    cells = tuple((s, replace(c, n=20)) for s, c in paper.EXPERIMENTS["panel"].paper.cells if s == "noisy product")
+    found = paper.panel(paper.Panel(cells), 0, silent, None)
+    assert found.metrics["diverged"] == len(cells) == 6
+    uniform = {(c.kind, round(1e3 * c.fall)) for k, (_, c) in enumerate(cells) if seen[k]}
+    assert uniform == {("lif", 10), ("izhikevich", 20)}
 
 
 def test_a_panel_with_wrong_settings_is_no_result(monkeypatch):

@@ -270,18 +270,25 @@ CYCLES: dict[str, Callable[[float], np.ndarray]] = {
 }
 """One cycle of each signal, for a time step."""
 NOISE = 0.05
-"""Standard deviation of the noise of the noisy product, in each step."""
+"""Standard deviation of normal noise, and the largest value of uniform noise, of the noisy product in each step."""
 
 
-def taught(name: str, cycle: np.ndarray, seed: int) -> Signal:
-    """The signal that the decoder sees: the cycle again and again, with noise where its name says so."""
+def taught(name: str, cycle: np.ndarray, seed: int, uniform: bool = False) -> Signal:
+    """The signal that the decoder sees: the cycle again and again, with noise where its name says so.
+
+    Args:
+        name: of the signal.
+        cycle: one of its cycles `(steps, k)`.
+        seed: of the noise.
+        uniform: the noise is uniform between 0 and `NOISE`, and not normal.
+    """
     clean = repeated(cycle)
     if name != "noisy product":
         return clean
 
     def noisy(first: int, count: int) -> np.ndarray:
-        random = np.random.default_rng([seed, 1, first])
-        return clean(first, count) + NOISE * random.standard_normal((count, cycle.shape[1]))
+        random, shape = np.random.default_rng([seed, 1, first]), (count, cycle.shape[1])
+        return clean(first, count) + NOISE * (random.random(shape) if uniform else random.standard_normal(shape))
 
     return noisy
 
@@ -441,6 +448,11 @@ def _panel_cells() -> tuple[tuple[str, Setting], ...]:
     )
 
 
+def uniform_noise(setting: Setting) -> bool:
+    """Whether the noise of a cell is uniform in the authors' scripts."""
+    return setting.kind == "izhikevich" or (setting.kind, setting.fall) == ("lif", 10e-3)
+
+
 def cell_name(signal: str, setting: Setting) -> str:
     """Name of a cell in metrics and arrays, e.g. `lif_20_sine`."""
     return f"{setting.kind}_{1000 * setting.fall:g}_{signal.replace(' ', '_')}"
@@ -459,8 +471,9 @@ def panel(config: Panel, seed: int, progress: Progress, checkpoint: Path | None)
             cycle = CYCLES[signal](dt)
             network, state = build(setting, cycle.shape[1], seed)
             told = _told(progress, part, len(config.cells), setting.until)
+            teacher = taught(signal, cycle, seed, uniform_noise(setting))
             try:
-                run = trial(setting, network, state, taught(signal, cycle, seed), told)
+                run = trial(setting, network, state, teacher, told)
                 after = run.outputs[round((setting.end + 0.5) / SAMPLE) :]
                 score = judged(after, sampled(cycle, dt))
             except UserError:
