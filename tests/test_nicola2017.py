@@ -70,8 +70,8 @@ PANEL = {
     ("izhikevich", 20, "triangle"): (5e3, 4e3, 2, 10, 15),
     ("izhikevich", 20, "harmonic"): (1e4, 9e3, 2, 10, 15),
     ("izhikevich", 20, "relaxation"): (1e4, 2e4, 2, 10, 15),
-    ("izhikevich", 20, "product"): (1e4, 9e3, 2, 10, 15),
-    ("izhikevich", 20, "noisy product"): (1e4, 8e3, 2, 10, 15),
+    ("izhikevich", 20, "product"): (1e4, 9e3, 2, 10, 20),
+    ("izhikevich", 20, "noisy product"): (1e4, 8e3, 2, 10, 20),
     ("izhikevich", 20, "three sines"): (1e4, 1e4, 2, 25, 50),
 }
 

@@ -442,8 +442,8 @@ def _panel_cells() -> tuple[tuple[str, Setting], ...]:
         ("triangle", replace(izhikevich, feedback=4e3)),
         ("harmonic", replace(izhikevich, gain=1e4, feedback=9e3)),
         ("relaxation", replace(izhikevich, gain=1e4, feedback=2e4)),
-        ("product", replace(izhikevich, gain=1e4, feedback=9e3)),
-        ("noisy product", replace(izhikevich, gain=1e4, feedback=8e3)),
+        ("product", replace(izhikevich, gain=1e4, feedback=9e3, until=20.0)),
+        ("noisy product", replace(izhikevich, gain=1e4, feedback=8e3, until=20.0)),
         ("three sines", replace(izhikevich, gain=1e4, feedback=1e4, end=25.0, until=50.0)),
     )
 

@@ -397,7 +397,7 @@ def scale(config: Comparison, seed: int, progress: Progress, checkpoint: Path | 
 
 
 def depth(config: Comparison, seed: int, progress: Progress, checkpoint: Path | None) -> Result:
-    """Figures 5d and 5f: the same with two and three hidden layers."""
+    """Figure 5d: the same with two and three hidden layers."""
     outcomes = _outcomes(config, seed, progress, checkpoint)
     metrics = {}
     for n in sorted({setting.layers for _, setting in config.settings}):
