@@ -542,7 +542,9 @@ def test_noise_near_zero_is_no_change_of_wing():
     long = teachers.lorenz(60_000, 1e-3)[:, 0]
     signs = (np.diff(np.sign(long)) != 0).sum()
     assert signs > 30
-    assert abs(paper.wing_changes(long) - signs) <= 1  # rounding decides where the series ends, perhaps between two wings
+    assert (
+        abs(paper.wing_changes(long) - signs) <= 1
+    )  # rounding decides where the series ends, perhaps between two wings
 
 
 def test_leaving_the_lorenz_attractor_is_no_mistake(monkeypatch):

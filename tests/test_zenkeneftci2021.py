@@ -234,6 +234,15 @@ def test_losses_of_the_layers_below(monkeypatch, below):
         assert torch.equal(wrong[0].sort().values, right[0].sort().values)
 
 
+def test_without_their_strength_the_bounds_alone_teach_nothing(monkeypatch):
+    config = dataclasses.replace(SMALL, task=dataclasses.replace(SMALL.task, least_strength=0.0, most_strength=0.0))
+    seen, original = [], paper._layers
+    monkeypatch.setattr(paper, "_layers", lambda *arguments: seen.extend(original(*arguments)) or seen)
+    paper._learn_layers("bounds", config, 0, told)
+    for k, (now, was) in enumerate(zip(seen, original(config, 0), strict=True)):
+        assert torch.equal(now.input, was.input) == torch.equal(now.recurrent, was.recurrent) == (k < 2)
+
+
 def test_the_first_step_goes_down_the_losses_of_the_way(monkeypatch):
     """Without bounds, and a small rate: the losses that a way has fall in the first update, and Adam moves each weight by the rate."""
     task = dataclasses.replace(SMALL.task, epochs=1, batch=30, least_strength=0.0, most_strength=0.0, rate=1e-4)
@@ -258,17 +267,18 @@ def test_the_first_step_goes_down_the_losses_of_the_way(monkeypatch):
 
 def test_a_killed_stack_goes_on_and_its_metrics_are_what_they_say(tmp_path):
     whole, checkpoint = paper.layered(SMALL, 1, silent, None), tmp_path / "seed.npz"
-    paper.layered(dataclasses.replace(SMALL, below=SMALL.below[:3]), 1, silent, checkpoint)
+    paper.layered(dataclasses.replace(SMALL, below=SMALL.below[:4]), 1, silent, checkpoint)
     seen = []
     resumed = paper.layered(SMALL, 1, lambda done, total, **now: seen.append((done, total)), checkpoint)
-    assert seen == [(7, 8), (8, 8)]
+    assert seen == [(9, 10), (10, 10)]
     assert resumed.metrics == whole.metrics
     m, layers = whole.metrics, {below: whole.arrays[f"accuracy_of_layers_{below}"] for below in paper.BELOW}
     assert all(m[f"accuracy_{below}"] == layers[below][2] for below in paper.BELOW)
     assert m["least_local"] == layers["local"].min()
     assert m["gain_of_depth"] == layers["local"][2] - layers["local"][0]
+    least = min(layers["local"][2] - layers[other][2] for other in ("top", "bounds"))
+    assert m["worth_of_losses_below"] == pytest.approx(least)
     for name, (a, b) in {
-        "worth_of_losses_below": ("local", "top"),
         "worth_of_classes_below": ("local", "scrambled"),
         "cost_of_locality": ("end", "local"),
     }.items():

@@ -254,7 +254,7 @@ def complexity(config: Complexity, seed: int, progress: Progress, checkpoint: Pa
     metrics = {
         "differences": float(worst),
         "influence_128": float(counts.influence_numbers(128, 10)),
-        "influence_over_traces": counts.influence_numbers(128, 10) / (2 * 128 * (10 + 128)),
+        "influence_over_traces": _influence_over_traces(128, 10),
         "least_steps_for_traces": float(_break_even(Size(config.wide, config.m, config.k, 1))),
     }
     for method in counts.MEASURED:
@@ -262,6 +262,13 @@ def complexity(config: Complexity, seed: int, progress: Progress, checkpoint: Pa
             at = [counts.counted(method, Size(n, config.m, config.k, 10**6))[powers] for n in (2000, 4000)]
             metrics[f"{which}_power_{method}"] = float(np.log2(at[1] / at[0]))
     return Result(metrics, arrays)
+
+
+def _influence_over_traces(n: int, m: int) -> float:
+    """Numbers in the influence matrix over numbers in the traces of synapses, from the arrays themselves."""
+    model, weights = Model(NEURON), Weights(np.zeros((m, n)), np.zeros((n, n)), np.zeros((n, 2)))
+    whole, kept = gradients.influence(model, weights), gradients.traces(model, weights)
+    return (whole["g_i"].size + whole["g_u"].size) / (kept["e_i"].size + kept["e_u"].size)
 
 
 def _break_even(size: Size) -> int:
@@ -422,9 +429,10 @@ def learning(config: Learning, seed: int, progress: Progress, checkpoint: Path |
 
 # Layers with losses of their own --------------------------------------------------------------------------------------------
 
-BELOW = ("local", "top", "end", "scrambled")
-"""How the layers below the last one learn: from losses of their own; not at all; from the loss of the last one, whose gradient comes
-down to them; from losses of their own with classes in random order. The last layer has its own loss in all of them."""
+BELOW = ("local", "top", "bounds", "end", "scrambled")
+"""How the layers below the last one learn: from losses of their own; not at all; from the bounds on activity alone; from the loss of
+the last one, whose gradient comes down to them; from losses of their own with classes in random order. The last layer has its own loss in
+all of them, and all layers that learn have the bounds."""
 
 PROMPT = NEURON._replace(current="new", recurrent_gradient=False)
 """Neurons that hear their input in the same step, so that layers add no delay."""
@@ -544,11 +552,11 @@ def layered(config: Layered, seed: int, progress: Progress, checkpoint: Path | N
     metrics = {f"accuracy_{below}": float(done[below][0, -1]) for below in config.below}
     metrics["gradient_difference"] = _against_rules(config, seed)
     if set(config.below) == set(BELOW):
-        local = done["local"][0]
+        local, controls = done["local"][0], (metrics["accuracy_top"], metrics["accuracy_bounds"])
         metrics |= {
             "least_local": float(local.min()),
             "gain_of_depth": float(local[-1] - local[0]),
-            "worth_of_losses_below": metrics["accuracy_local"] - metrics["accuracy_top"],
+            "worth_of_losses_below": metrics["accuracy_local"] - max(controls),
             "worth_of_classes_below": metrics["accuracy_local"] - metrics["accuracy_scrambled"],
             "cost_of_locality": metrics["accuracy_end"] - metrics["accuracy_local"],
         }
