@@ -43,12 +43,28 @@ def test_recurrent_synapses_and_delays_take_memory():
 
 
 def test_what_does_not_fit_is_refused():
-    assert sum(part.cores for part in cores.place([layer(2, 1024 * 127), layer(2, 1024)])) == 128
+    assert cores.place([layer(2, 1024 * 128)])[0].cores == 128
     with pytest.raises(PlacementError, match=r"^place: the network needs 129 cores, Loihi has 128; make it smaller$"):
-        cores.place([layer(2, 1024 * 127), layer(2, 1025)])
+        cores.place([layer(2, 1024 * 128 + 1)])
+    assert sum(part.cores for part in cores.place([layer(1, 1)] * 128)) == 128
+    with pytest.raises(PlacementError, match="needs 129 cores"):
+        cores.place([layer(1, 1)] * 129)
+
+
+def test_a_core_hears_4096_senders():
+    assert cores.place([layer(4096, 1)])[0].cores == 1
+    assert cores.place([layer(4000, 96, recurrent=True)])[0].cores == 3
+    with pytest.raises(PlacementError, match=r"layer 1 needs 4,097 input axons, a core of Loihi has 4,096"):
+        cores.place([layer(5, 4097), layer(4097, 1)])
+    with pytest.raises(PlacementError, match=r"layer 0 needs 4,097 input axons"):
+        cores.place([layer(4000, 97, recurrent=True)])
+
+
+def test_a_neuron_keeps_its_synapses_on_one_core(monkeypatch):
+    monkeypatch.setattr(cores, "AXONS", 10**6)
     assert cores.place([layer(2**17, 1)])[0].cores == 1
-    with pytest.raises(PlacementError, match=r"a neuron of layer 1 needs 1,048,584 bits .* has 1,048,576"):
-        cores.place([layer(5, 2), layer(2**17 + 1, 1)])
+    with pytest.raises(PlacementError, match=r"needs 1,048,584 bits for the synapses of a neuron, .* has 1,048,576"):
+        cores.place([layer(2**17 + 1, 1)])
 
 
 def test_what_is_no_network_is_refused():
@@ -57,5 +73,9 @@ def test_what_is_no_network_is_refused():
     with pytest.raises(UserError, match=r"layer 0 have shapes \[\(3,\)\]"):
         cores.place([Layer(Synapses(np.zeros(3, int)), Neurons(1, 1, 1))])
     uneven = Layer(Synapses(np.zeros((3, 4), int)), Neurons(1, 1, 1), Synapses(np.zeros((5, 5), int)))
-    with pytest.raises(UserError, match="the neurons alike"):
+    with pytest.raises(UserError, match=r"recurrent weights of layer 0 have shape \(5, 5\); give \(4, 4\)"):
         cores.place([uneven])
+    with pytest.raises(UserError, match=r"layer 1 have shapes \[\(7, 3\)\]"):
+        cores.place([layer(5, 3), layer(7, 3)])
+    with pytest.raises(UserError, match=r"layer 0 have shapes \[\(0, 3\)\]"):
+        cores.place([layer(0, 3)])

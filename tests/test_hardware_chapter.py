@@ -80,7 +80,7 @@ def test_settings_of_digits_are_the_published_ones():
     ours = {"images": "mnist-60k", "validation": 10_000, "batches": None}
     assert dataclasses.asdict(paper.EXPERIMENTS["digits"].paper) == published | ours
     kind = paper._digits_on_bss2()
-    assert kind.weights.step * 2.6 == pytest.approx(presets.BSS2_DELGRAD.weights.step)  # for a threshold of 1
+    assert (kind.weights.lowest, kind.weights.highest, kind.weights.step) == (-63, 63, 1 / 30)
     assert (kind.neurons, kind.noise) == (presets.BSS2_DELGRAD.neurons, presets.BSS2_DELGRAD.noise)
 
 

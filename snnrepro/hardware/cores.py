@@ -1,9 +1,9 @@
 """Which part of a Loihi chip a network takes: neurons and synapses on cores, or a refusal.
 
-A chip has 128 cores with 1,024 neurons each, and 16 MiB of memory for synapses, 128 KiB a core (Davies et al. 2018; the numbers were
-read second-hand). A synapse lies on the core of the neuron that it leads to, and takes at least the bits of its weight, and six more
-for a delay. What the chip keeps beside that, indices, headers and routes, depends on how a compiler packs it and is not counted: the
-number of cores is the smallest possible.
+A chip has 128 cores. A core has 1,024 neurons, 128 KiB of memory for synapses and 4,096 input axons, one for each sender that it hears.
+The numbers are those of Davies et al. (2018) and of nengo-loihi, both read second-hand. Here each layer has cores of its own, and each
+pair of a sender and a neuron a synapse, on the core of the neuron, that takes the bits of its weight, and six more for a delay. Indices,
+headers and output axons are not counted: they depend on how a compiler packs a network.
 """
 
 from typing import NamedTuple
@@ -17,6 +17,8 @@ NEURONS = 1024
 """Neurons of a core."""
 MEMORY = 128 * 1024 * 8
 """Bits for the synapses of a core."""
+AXONS = 4096
+"""Senders that a core can hear."""
 DELAY_BITS = 6
 
 
@@ -26,8 +28,8 @@ class Placed(NamedTuple):
     Attributes:
         neurons: of the layer.
         synapses: that lead to them, from all senders, and recurrent ones.
-        bits: that these synapses take at least.
-        cores: that the layer takes at least.
+        bits: that these synapses take.
+        cores: that the layer takes.
     """
 
     neurons: int
@@ -41,27 +43,30 @@ def place(layers: list[Layer]) -> list[Placed]:
 
     Raises:
         PlacementError: the network needs more than the chip has; the message says how much.
-        UserError: no layers, or weights that are no matrix.
+        UserError: no layers, or weights that do not fit together.
     """
     if not layers:
         raise UserError("loihi: the network has no layers; give at least one")
-    found = []
+    found, before = [], None
     for k, layer in enumerate(layers):
         bundles = [bundle for bundle in (layer.synapses, layer.recurrent) if bundle is not None]
         shapes = [bundle.weights.shape for bundle in bundles]
-        if {len(shape) for shape in shapes} != {2} or len({shape[1] for shape in shapes}) > 1:
-            raise UserError(
-                f"loihi: weights of layer {k} have shapes {shapes}; give (senders, neurons), the neurons alike"
-            )
-        neurons = shapes[0][1]
+        if any(len(shape) != 2 or 0 in shape for shape in shapes) or shapes[0][0] != (before or shapes[0][0]):
+            raise UserError(f"loihi: weights of layer {k} have shapes {shapes}; give (senders, neurons) that fit")
+        neurons = before = shapes[0][1]
+        if any(shape != (neurons, neurons) for shape in shapes[1:]):
+            raise UserError(f"loihi: recurrent weights of layer {k} have shape {shapes[1]}; give {neurons, neurons}")
+        senders = sum(shape[0] for shape in shapes)
         each = sum(shape[0] * _bits(bundle) for shape, bundle in zip(shapes, bundles, strict=True))
-        if each > MEMORY:
-            raise PlacementError(
-                f"place: a neuron of layer {k} needs {each:,} bits for its synapses, a core of Loihi has {MEMORY:,}; give it fewer inputs"
-            )
-        on_a_core = min(NEURONS, MEMORY // max(each, 1))
-        synapses = sum(shape[0] for shape in shapes) * neurons
-        found.append(Placed(neurons, synapses, each * neurons, -(-neurons // on_a_core)))
+        for name, needed, there in (
+            ("input axons", senders, AXONS),
+            ("bits for the synapses of a neuron", each, MEMORY),
+        ):
+            if needed > there:
+                raise PlacementError(
+                    f"place: layer {k} needs {needed:,} {name}, a core of Loihi has {there:,}; make it smaller"
+                )
+        found.append(Placed(neurons, senders * neurons, each * neurons, -(-neurons // min(NEURONS, MEMORY // each))))
     needed = sum(part.cores for part in found)
     if needed > CORES:
         raise PlacementError(f"place: the network needs {needed:,} cores, Loihi has {CORES}; make it smaller")
@@ -69,5 +74,5 @@ def place(layers: list[Layer]) -> list[Placed]:
 
 
 def _bits(synapses: Synapses) -> int:
-    """Bits that one synapse takes at least."""
+    """Bits that one synapse takes."""
     return synapses.bits + (DELAY_BITS if synapses.delays is not None else 0)

@@ -684,8 +684,8 @@ class Digits:
 
 
 def _digits_on_bss2() -> Substrate:
-    """The authors' noise model for a threshold of 1: the step of the weights keeps its share of the threshold."""
-    return presets.BSS2_DELGRAD | WeightGrid(-63, 63, 1 / (30 * Times().threshold), presets.BSS2_DELGRAD.weights.source)
+    """The authors' noise model with the weights of their run of these digits: 30 levels are a weight of 1, and the threshold is 1."""
+    return presets.BSS2_DELGRAD | WeightGrid(-63, 63, 1 / 30, presets.BSS2_DELGRAD.weights.source)
 
 
 def _small_digits(config: Digits) -> tuple[list[Tensor], list[Tensor], str]:
