@@ -760,7 +760,6 @@ WITHOUT_EFFECT = {
     "film-backwards": -0.48,  # a film that does not turn round
     "fails-without-feedback": 0.1,  # a network that learns
     "fails-with-too-much-gain": 0.1,
-    "fails-without-learning": 0.1,
     "fails-on-a-shuffled-teacher": 0.1,
     "brian2-same-spikes": 100.0,  # a term is missing
     "brian2-same-rate": 0.79,  # one of the two does not learn
