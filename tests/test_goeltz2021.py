@@ -191,10 +191,10 @@ WITHOUT_EFFECT = {
     "runner-up-is-far-behind": 0.15,  # untrained
     "errors-lie-at-the-border": 0.088,  # all samples
     "repairs-replace-most-updates": 0.0,
-    "six-bits-are-enough": 0.75,  # two bits
+    "six-bits-are-enough": 0.24,  # two bits
     "two-bits-are-not": 0.0,
     "jitter-costs": 0.0,
-    "spread-of-time-constants": 0.75,  # no hidden layer
+    "spread-of-time-constants": 0.04,  # 20 per cent
     "shuffled-times-cannot-be-learned": 0.9,
     "without-repair-training-stalls": 0.0,
     "a-hidden-layer-is-needed": 0.9,

@@ -324,12 +324,11 @@ def test_what_is_judged():
 def test_the_noise_of_a_teacher_is_that_of_its_place():
     cycle = paper.CYCLES["noisy product"](5e-5)
     noisy = paper.taught("noisy product", cycle, 3)
-    noise = noisy(12_000, 20_000) - paper.repeated(cycle)(12_000, 20_000)
+    taught = paper.repeated(cycle)(12_000, 20_000)
+    noise = noisy(12_000, 20_000) - taught
     assert noise.std() == pytest.approx(0.05, rel=0.03)
     assert abs(noise.mean()) < 2e-3
-    other = paper.taught("noisy product", cycle, 3, uniform=True)(12_000, 20_000) - paper.repeated(cycle)(
-        12_000, 20_000
-    )
+    other = paper.taught("noisy product", cycle, 3, uniform=True)(12_000, 20_000) - taught
     assert (other.min(), other.max(), other.mean()) == pytest.approx((0, 0.05, 0.025), abs=5e-4)
     assert np.array_equal(noisy(12_000, 2000), noisy(12_000, 2000))
     assert not np.allclose(noise[:2000], noisy(14_000, 2000) - paper.repeated(cycle)(14_000, 2000))
@@ -542,9 +541,8 @@ def test_noise_near_zero_is_no_change_of_wing():
     long = teachers.lorenz(60_000, 1e-3)[:, 0]
     signs = (np.diff(np.sign(long)) != 0).sum()
     assert signs > 30
-    assert (
-        abs(paper.wing_changes(long) - signs) <= 1
-    )  # rounding decides where the series ends, perhaps between two wings
+    # rounding decides where the series ends, perhaps between two wings
+    assert abs(paper.wing_changes(long) - signs) <= 1
 
 
 def test_leaving_the_lorenz_attractor_is_no_mistake(monkeypatch):
