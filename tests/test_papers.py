@@ -130,6 +130,14 @@ def test_record_replays(citekey, name):
     assert again.early == pytest.approx(kept.early, rel=PROCESSORS.get((citekey, name), 1e-3))
 
 
+@pytest.mark.parametrize(("citekey", "name"), RECORDS, ids=[f"{citekey}-{name}" for citekey, name in RECORDS])
+def test_long_records_have_a_short_replay(citekey, name):
+    """A replay that runs a whole seed of paper scale would take as long as everything else here."""
+    record = ledger.load_record(citekey, name, "paper")
+    if record is not None and max(seed.cpu_seconds for seed in record.seeds.values()) > 30:
+        assert importlib.import_module(f"snnrepro.papers.{citekey}").EXPERIMENTS[name].replay is not None
+
+
 CLAIMS = {claim.id: claim for claim in ledger.load_claims("neftci2019").claims}
 
 # What the negative control, an untrained network or a missing effect gives; the claim's bands must leave it out.

@@ -627,6 +627,11 @@ def _one_epoch(config):
     return replace(config, recipe=replace(config.recipe, epochs=1))
 
 
+def _one_epoch_of_digits(config: Mnist) -> Mnist:
+    """The first epoch, without the ordinary network."""
+    return replace(_one_epoch(config), ann=False)
+
+
 EXPERIMENTS = {
     "spike_time": Experiment(spike_time, SpikeTime(networks=40), SpikeTime(), (0,), FIVE),
     "yinyang": Experiment(yinyang, YinYang(Recipe(epochs=60)), YinYang(), (0, 1), TWENTY, replay=_one_epoch),
@@ -637,6 +642,7 @@ EXPERIMENTS = {
         Mnist(DIGITS),
         (0, 1),
         FIVE,
+        replay=_one_epoch_of_digits,
     ),
     "small_digits": Experiment(
         digits,
@@ -644,5 +650,6 @@ EXPERIMENTS = {
         Mnist(SMALL_DIGITS, side=16),
         (0,),
         FIVE,
+        replay=_one_epoch_of_digits,
     ),
 }
