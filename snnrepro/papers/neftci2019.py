@@ -473,7 +473,7 @@ EXPERIMENTS = {
         Interpolation(),
         Interpolation(),
         tuple(range(4)),
-        tuple(range(10)),
+        tuple(range(20)),
         replay=lambda c: replace(c, draws=1, updates=10, points=40),
     ),
     "xor": Experiment(xor, Xor(), Xor(), tuple(range(10)), tuple(range(20))),
@@ -482,7 +482,7 @@ EXPERIMENTS = {
         Learning(updates=500),
         Learning(),
         tuple(range(4)),
-        tuple(range(10)),
+        tuple(range(20)),
         replay=lambda c: replace(c, updates=20),
     ),
     "sparsity": Experiment(
