@@ -71,6 +71,15 @@ def _pattern_step(
     return loss.value, found, activity
 
 
+def _best_readout(seed: int) -> tuple[float, float]:
+    """Loss of the least-squares readout of the network as it is drawn, and the loss of the best constant output."""
+    weights, _, x, target = _pattern(np.random.RandomState(seed + 1))
+    identity = np.eye(len(weights.output), dtype=weights.output.dtype)
+    filtered = networks.run(PATTERN_NEURONS, weights._replace(output=identity), x).y[:, 0].astype(float)
+    fitted = filtered @ np.linalg.lstsq(filtered, target[:, 0], rcond=None)[0]
+    return signals.squared_error(fitted[:, None], target).value, 0.5 * float(((target - target.mean()) ** 2).sum())
+
+
 @dataclass(frozen=True)
 class Pattern:
     """Supplementary figure 7: one output follows a sum of sines, under a frozen noise."""
@@ -82,9 +91,10 @@ class Pattern:
 
 
 def pattern(config: Pattern, seed: int, progress: Progress, checkpoint: Path | None) -> Result:
-    """Train with each rule from the same start; and with feedback of the wrong sign, and the readout alone."""
+    """Train with each rule from the same start; and with feedback of the wrong sign, and the readout alone, whose best is fitted too."""
+    fitted, constant = _best_readout(seed)
     cases = (*RULES, "wrong_sign", "readout_only")
-    metrics, arrays, early = {}, {}, {}
+    metrics, arrays, early = {"loss_best_readout": fitted, "nmse_best_readout": fitted / constant}, {}, {}
     for part, name in enumerate(cases):
         weights, feedback, x, target = _pattern(np.random.RandomState(seed + 1))
         losses = []
@@ -107,7 +117,7 @@ def pattern(config: Pattern, seed: int, progress: Progress, checkpoint: Path | N
         late = losses[-max(1, config.iterations // 20) :]
         metrics |= {
             f"loss_{name}": float(np.mean(late)),
-            f"nmse_{name}": float(np.mean(late)) / (0.5 * float(((target - target.mean()) ** 2).sum())),
+            f"nmse_{name}": float(np.mean(late)) / constant,
             f"rate_{name}": float(activity.z.mean()) * HZ,
         }
         arrays |= {
@@ -118,6 +128,8 @@ def pattern(config: Pattern, seed: int, progress: Progress, checkpoint: Path | N
     metrics["start"] = losses[0]
     metrics["random_over_symmetric"] = metrics["loss_random"] / metrics["loss_symmetric"]
     metrics["symmetric_over_bptt"] = metrics["loss_symmetric"] / metrics["loss_bptt"]
+    metrics["symmetric_over_best_readout"] = metrics["loss_symmetric"] / fitted
+    metrics["random_over_best_readout"] = metrics["loss_random"] / fitted
     return Result(metrics, arrays | {"target": target[::2, 0, 0]}, early)
 
 
@@ -363,6 +375,7 @@ def reward(config: Reward, seed: int, progress: Progress, checkpoint: Path | Non
         parts["low"] = config.low
     for part, (name, goal) in enumerate(parts.items()):
         random, task, neurons = np.random.RandomState(seed + 1), config.task, learner_neurons(50)
+        scramble = np.random.default_rng([seed, 1])  # of its own, so that all see the same trials
         weights, _ = _learner(random)
         weights = weights._replace(output=np.c_[0.1 * weights.output, np.zeros(len(weights.output))].astype(np.float32))
         feedback = random.randn(*weights.output.shape).astype(np.float32)
@@ -379,7 +392,7 @@ def reward(config: Reward, seed: int, progress: Progress, checkpoint: Path | Non
             rewards.append(float(given.mean()))
             rates.append(HZ * float(activity.z.mean()))
             if name == "shuffled":
-                given = random.permutation(given)
+                given = scramble.permutation(given)
             error = actor_critic_error(activity.y, share, action, given, config)
             limit = signals.rate_regulariser(activity.z, goal / HZ, 1.0)
             found = networks.gradients(neurons, weights, activity, error, EPROP, feedback, limit.error)
