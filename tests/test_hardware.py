@@ -650,7 +650,7 @@ def test_what_a_run_cannot_do_is_refused():
     with pytest.raises(UserError, match="need a dense input"):
         (IDEAL | Events(0.1)).fabricate(0).deploy(net).run(listed, 0)
     assert IDEAL.fabricate(0).deploy(net).run(listed, 0).output.shape == (41, 4, 3)
-    with pytest.raises(UserError, match=r"^run: trial_seed is -1; give 0 or more$"):
+    with pytest.raises(UserError, match=r"^run: trial_seed is -1; give a whole number, 0 or more$"):
         IDEAL.fabricate(0).deploy(net).run(x, -1)
 
 

@@ -243,8 +243,10 @@ def train_quantised(
             total += loss.item() * len(chosen)
         for group in optimiser.param_groups:
             group["lr"] *= p.slower
-        if not np.isfinite(total):
-            raise UserError("loihi training: the loss is no longer finite; lower the learning rate")
+        if not (np.isfinite(total) and all(bool(torch.isfinite(leaf).all()) for leaf in leaves)):
+            raise UserError(
+                "loihi training: the loss or a weight is no longer finite; check the input, or lower the learning rate"
+            )
         if progress is not None:
             progress(epoch + 1, p.epochs, total / len(label))
     return [_fixed(cells) for cells in network]
@@ -304,6 +306,21 @@ def deploy(network: list[Cells], bits: int = 8) -> list[loihi.Layer]:
         )
         layers.append(loihi.Layer(bundle(fixed.w), neurons, None if fixed.v is None else bundle(fixed.v)))
     return layers
+
+
+def scaled(network: list[Cells], factor: float) -> list[Cells]:
+    """The same network on another part of the grid: all weights, and the thresholds of hidden layers, times `factor`.
+
+    Without rounding and clipping, its spikes are the same, and its scores `factor` times as large.
+    """
+    return [
+        cells._replace(
+            w=factor * cells.w,
+            threshold=None if cells.threshold is None else factor * cells.threshold,
+            v=None if cells.v is None else factor * cells.v,
+        )
+        for cells in network
+    ]
 
 
 def chip_accuracy(x: Tensor, label: Tensor, layers: list[loihi.Layer]) -> float:

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from snnrepro.errors import UserError
-from snnrepro.hardware.parts import NONE, Source, instead
+from snnrepro.hardware.parts import NONE, Source, check_seed, instead
 
 
 @dataclass(frozen=True)
@@ -45,8 +45,9 @@ class VectorMatrix:
             sends: how often the input is sent.
 
         Raises:
-            UserError: shapes that do not fit, or inputs or weights outside their range after rounding, or not finite.
+            UserError: shapes that do not fit, inputs or weights outside their range after rounding or not finite, or a negative seed.
         """
+        check_seed(f"{self.name}: trial_seed", trial_seed)
         if x.ndim != 2 or w.ndim != 2 or x.shape[1] != len(w):
             raise UserError(
                 f"{self.name}: inputs {tuple(x.shape)} and weights {tuple(w.shape)}; give (batch, inputs) and (inputs, outputs)"

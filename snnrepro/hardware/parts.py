@@ -29,6 +29,12 @@ class Source(NamedTuple):
 NONE = Source("assumed", "this part is ideal")
 
 
+def check_seed(what: str, seed: int) -> None:
+    """Refuse a seed that is no whole number, or negative."""
+    if isinstance(seed, bool) or not isinstance(seed, int | np.integer) or seed < 0:
+        raise UserError(f"{what} is {seed!r}; give a whole number, 0 or more")
+
+
 def _check(part, **fields: tuple[float, bool]) -> None:
     """Refuse fields that are not true; `fields` holds the value and whether it makes sense."""
     for name, (value, fine) in fields.items():
@@ -127,8 +133,8 @@ class WeightGrid:
 
 def signed_bits(bits: int, source: Source = NONE) -> WeightGrid:
     """A grid of so many bits with the sign, as wide as the largest weight of each layer; 2 bits: -1, 0, 1."""
-    if bits < 2:
-        raise UserError(f"signed_bits: {bits} bits cannot hold a sign and a value; give 2 or more")
+    if bits < 2 or bits != int(bits):
+        raise UserError(f"signed_bits: {bits} bits cannot hold a sign and a value; give a whole number, 2 or more")
     most = 2 ** (bits - 1) - 1
     return WeightGrid(-most, most, None, source)
 

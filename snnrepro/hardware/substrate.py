@@ -40,6 +40,7 @@ from snnrepro.hardware.parts import (
     TimeGrid,
     TrialNoise,
     WeightGrid,
+    check_seed,
     instead,
 )
 from snnrepro.kernels import first_spike as kernel
@@ -48,6 +49,9 @@ from snnrepro.neurons import LIF
 
 CIRCUITS = 4096
 """Neurons that are drawn for a chip without a limit."""
+TRIAL, LOOP, AWARE = 101, 102, 103
+"""Second entries of the seeds of a trial and of the two ways of training. A chip has the index of a quantity there, so that no stream is
+another's, whatever the first entry."""
 
 
 class PlacementError(UserError):
@@ -96,8 +100,7 @@ class Substrate:
 
     def fabricate(self, seed: int) -> "Chip":
         """One chip. Its deviations depend on the seed and the quantity alone, so that substrates share them."""
-        if seed < 0:
-            raise UserError(f"Substrate {self.name}: seed of a chip is {seed}; give 0 or more")
+        check_seed(f"Substrate {self.name}: seed of a chip", seed)
         drawn = {
             q: np.random.default_rng([seed, k]).standard_normal(self.limits.circuits or CIRCUITS)
             for k, q in enumerate(QUANTITIES)
@@ -427,7 +430,7 @@ def _run(
     largest_change: float = math.inf,
 ) -> Observables:
     """One run of a network on a chip, with a gradient where torch asks for one."""
-    random = np.random.default_rng([trial_seed, 1])
+    random = np.random.default_rng([trial_seed, TRIAL])
     if isinstance(net, Stepped):
         return _run_stepped(chip, net, plan, x, random, states)
     return _run_timed(chip, net, plan, x, random, largest_change)
@@ -465,8 +468,7 @@ class Deployment:
         Raises:
             UserError: a negative seed, or noise or losses that this kind of network or input does not take.
         """
-        if trial_seed < 0:
-            raise UserError(f"run: trial_seed is {trial_seed}; give 0 or more")
+        check_seed("run: trial_seed", trial_seed)
         return _run(self.chip, self.net, self.plan, x, trial_seed, states=states)
 
 
@@ -523,13 +525,14 @@ class InTheLoop:
         largest_change: see `snnrepro.first_spike.spike_times`.
 
     Raises:
-        UserError: at a call, first-spike neurons whose two time constants differ.
+        UserError: a negative seed; at a call, first-spike neurons whose two time constants differ, or observables of another batch.
     """
 
     def __init__(self, net: Net, chip: Chip, trial_seed: int = 0, largest_change: float = math.inf):
         networks.check(net)
+        check_seed("InTheLoop: trial_seed", trial_seed)
         self.net, self.chip, self.plan, self.largest_change = net, chip, chip.place(net), largest_change
-        self._seeds = np.random.default_rng([trial_seed, 2])
+        self._seeds = np.random.default_rng([trial_seed, LOOP])
 
     @torch.no_grad()
     def observe(self, x: Tensor) -> Observables:
@@ -539,6 +542,10 @@ class InTheLoop:
     def __call__(self, x: Tensor, seen: Observables | None = None) -> Answer:
         """Output and layers with their gradient. `seen` is what the chip showed; None: it is run now."""
         seen = self.observe(x) if seen is None else seen
+        if isinstance(x, Tensor) and seen.output.shape[-2] != x.shape[-2]:
+            raise UserError(
+                f"InTheLoop: {x.shape[-2]} samples, and observables of {seen.output.shape[-2]}; give those of this input"
+            )
         if isinstance(self.net, Stepped):
             return self._stepped(x, seen)
         return self._timed(x, seen)
@@ -586,8 +593,9 @@ class HardwareAware:
         if resample not in ("batch", "epoch", "never"):
             raise UserError(f"HardwareAware: resample is {resample!r}; choose batch, epoch or never")
         networks.check(net)
+        check_seed("HardwareAware: seed", seed)
         self.net, self.substrate, self.resample, self.largest_change = net, substrate, resample, largest_change
-        self._seeds = np.random.default_rng([seed, 3])
+        self._seeds = np.random.default_rng([seed, AWARE])
         self._draw()
         self.plan = self.chip.place(net)
 

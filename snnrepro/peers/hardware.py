@@ -22,7 +22,7 @@ def chip_snntorch(x: Tensor, net, chip, trial_seed: int) -> Tensor:
     w, p, n = net.weights.hidden[0].detach(), net.p, net.weights.hidden[0].shape[1]
     sd = {pattern.quantity: pattern.sd for pattern in chip.substrate.neurons}
     factor = {q: np.maximum(1 + sd[q] * chip.deviations[q][:n], 0.1) for q in sd}
-    noise = chip.substrate.noise.threshold * np.random.default_rng([trial_seed, 1]).standard_normal(n)
+    noise = chip.substrate.noise.threshold * np.random.default_rng([trial_seed, 101]).standard_normal(n)
     step = float(w.abs().max()) / chip.substrate.weights.highest
     held = step * torch.round(w / step)
     beta = torch.from_numpy(np.exp(-p.dt / (p.tau_mem * factor["tau_mem"])))
