@@ -181,6 +181,7 @@ def test_noise_of_a_readout_counts_in_steps():
         (lambda: WeightGrid(-3), "both"),
         (lambda: WeightGrid(-3, 3, 0.0), "step"),
         (lambda: signed_bits(1), "2 or more"),
+        (lambda: signed_bits(2.5), "whole number, 2 or more"),
         (lambda: FixedPattern("leak"), "unknown quantity 'leak'"),
         (lambda: FixedPattern("gain", -0.1), "sd"),
         (lambda: FixedPattern("gain", 0.1, math.nan), "mean"),
@@ -195,7 +196,10 @@ def test_noise_of_a_readout_counts_in_steps():
         (lambda: Readout(noise=-1.0), "noise"),
         (lambda: Substrate("a", neurons=(FixedPattern("gain"), FixedPattern("gain"))), "two fixed patterns"),
         (lambda: IDEAL | 3, "int is no part"),
-        (lambda: IDEAL.fabricate(-1), "seed"),
+        (lambda: IDEAL.fabricate(-1), "seed of a chip is -1"),
+        (lambda: IDEAL.fabricate(1.5), "seed of a chip is 1.5; give a whole number"),
+        (lambda: InTheLoop(stepped()[0], IDEAL.fabricate(0), -1), "InTheLoop: trial_seed is -1"),
+        (lambda: HardwareAware(stepped()[0], IDEAL, seed=-1), "HardwareAware: seed is -1"),
         (lambda: preset("loihi9"), "there is no substrate 'loihi9'; known: ideal, bss2_delgrad"),
         (lambda: HardwareAware(timed()[0], IDEAL, "always"), "always"),
     ],
@@ -652,6 +656,15 @@ def test_what_a_run_cannot_do_is_refused():
     assert IDEAL.fabricate(0).deploy(net).run(listed, 0).output.shape == (41, 4, 3)
     with pytest.raises(UserError, match=r"^run: trial_seed is -1; give a whole number, 0 or more$"):
         IDEAL.fabricate(0).deploy(net).run(x, -1)
+    for model, given in (
+        (InTheLoop(net, IDEAL.fabricate(0)), x[:, :2]),
+        (InTheLoop(timed()[0], IDEAL.fabricate(0)), timed()[1][:2]),
+    ):
+        whole = x if given.ndim == 3 else timed()[1]
+        with pytest.raises(
+            UserError, match=f"2 samples, and observables of {whole.shape[-2]}; give those of this input"
+        ):
+            model(given, model.observe(whole))
 
 
 def test_the_readout_is_read_by_the_converter():

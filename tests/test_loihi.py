@@ -608,6 +608,20 @@ def test_a_network_learns_and_keeps_its_accuracy_on_the_chip(bits):
         assert fine > 0.88 and fine >= coarse
 
 
+def test_a_scaled_network_is_the_same_without_rounding():
+    x, _ = points(40, 2)
+    p = Training((2, 6, 6, 2), bits=0)
+    network = loihi_training.initial_network(p, torch.Generator().manual_seed(0))
+    network[0] = network[0]._replace(v=0.3 * torch.randn(6, 6, dtype=torch.float64))
+    twice = loihi_training.scaled(network, 2.0)
+    assert [cells.threshold for cells in twice] == [4.0, 4.0, None]
+    with torch.no_grad():
+        one, two = (loihi_training.forward(x, net, 0, p.surrogate) for net in (network, twice))
+    assert all(torch.equal(a.s, b.s) for a, b in zip(one[:2], two[:2], strict=True))
+    assert one[0].s.sum() > 20
+    torch.testing.assert_close(2 * one[-1].v, two[-1].v, rtol=1e-12, atol=0)
+
+
 def test_training_goes_on_from_a_copy():
     x, label = points(60, 0)
     p = Training((2, 4, 2), epochs=1, batch=30)
@@ -657,6 +671,12 @@ def test_training_goes_on_from_a_copy():
         ),
         (
             lambda: loihi_training.train_quantised(*points(5, 0), Training((2, 2), scale=torch.nan), torch.Generator()),
+            "no longer finite",
+        ),
+        (
+            lambda: loihi_training.train_quantised(
+                torch.full((15, 5, 2), torch.nan).double(), points(5, 0)[1], Training((2, 2)), torch.Generator()
+            ),
             "no longer finite",
         ),
     ],

@@ -97,7 +97,10 @@ class Interpolation:
     learning_rate: float = 0.02
     weight_scale: float = 0.3
     slope: float = 10.0
-    learned_below: float = 0.35  # training loss that counts as learned (chance is log 2 = 0.693)
+    learned_below: float = 0.35  # training loss that counts as learned (chance is log 2 = 0.693),
+    least_drop: float = (
+        0.1  # if it is this much lower than with the initial hidden weights: the readout could learn alone
+    )
     draws: int = 30
     points: int = 400
     slopes: tuple[float, ...] = (1.0, 2.0, 5.0, 10.0, 20.0, 50.0, 100.0)
@@ -138,9 +141,11 @@ def interpolation(config: Interpolation, seed: int, progress: Progress, checkpoi
         progress(draw, config.draws, loss=losses[-1])
         if draw == 1:
             early = {"first_loss": losses[0], "tenth_loss": losses[9]}
-        if losses[-1] < config.learned_below:
+        end, output = network.hidden[0].detach(), network.output.detach()
+        before, after = _along_path(x, label, start, end, output, p.surrogate, np.array([0.0, 1.0]))[0]
+        learned = after < config.learned_below and before - after >= config.least_drop
+        if learned:
             break
-    end, output = network.hidden[0].detach(), network.output.detach()
     at = np.linspace(0.0, 1.0, config.points + 1)
     sweep = np.array(
         [_along_path(x, label, start, end, output, Surrogate("fast_sigmoid", k), at) for k in config.slopes]
@@ -150,13 +155,13 @@ def interpolation(config: Interpolation, seed: int, progress: Progress, checkpoi
     true = np.diff(loss) * config.points
     flat = true == 0
     metrics = {
-        "learned": float(losses[-1] < config.learned_below),
+        "learned": float(learned),
         "draws": float(draw),
         "loss_drop": float(loss[0] - loss[-1]),
         "flat_fraction": float(flat.mean()),
         "surrogate_alive_on_flats": float((directional[1:][flat] != 0).mean()),
         "largest_surrogate": float(np.abs(directional).max()),
-        "jump_ratio": float(np.abs(true).max() / np.abs(directional).max()),
+        "jump_decades": float(np.log10(max(np.abs(true).max() / np.abs(directional).max(), 1e-6))),
     }
     arrays = {"position": at, "loss": loss, "true": true, "slopes": np.array(config.slopes), "surrogate": sweep[:, 1]}
     return Result(metrics, arrays, early)
