@@ -365,7 +365,7 @@ def test_numbers_kept_are_those_of_the_arrays(size):
         "eligibility": gradients.traces(model, weights),
         "block-diagonal": gradients.traces(model, weights),
         "decolle": gradients.line_traces(model, weights),
-        "bptt": gradients.history(model, activity),
+        "bptt": {"x": np.ones((size.steps, size.m))} | gradients.history(model, activity),
     }
     assert kept.keys() == counts.MEASURED.keys()
     for method, arrays in kept.items():

@@ -229,9 +229,9 @@ def _allocated(size: Size) -> dict[str, int]:
     """Numbers in the arrays that each method asks for."""
     model = Model(NEURON)
     weights = Weights(np.zeros((size.m, size.n)), np.zeros((size.n, size.n)), np.zeros((size.n, size.k)))
-    activity = networks.run(model, weights, np.zeros((size.steps, 1, size.m)))
+    x = np.zeros((size.steps, 1, size.m))  # its past is read by backpropagation through time alone
     arrays = {
-        "bptt": gradients.history(model, activity),
+        "bptt": {"x": x} | gradients.history(model, networks.run(model, weights, x)),
         "rtrl": gradients.influence(model, weights),
         "block-diagonal": gradients.traces(model, weights),
         "eligibility": gradients.traces(model, weights),

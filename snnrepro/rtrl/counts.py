@@ -77,8 +77,8 @@ def line_products(c: Size) -> int:
 
 
 def bptt_numbers(c: Size) -> int:
-    """Backpropagation through time: spikes and slopes of all steps, and a state that goes backwards."""
-    return (2 + c.kick) * c.steps * c.n + (3 + c.adaptive) * c.n + c.k
+    """Backpropagation through time: input, spikes and slopes of all steps, and a state that goes backwards."""
+    return c.steps * (c.m + (2 + c.kick) * c.n) + (3 + c.adaptive) * c.n + c.k
 
 
 def bptt_products(c: Size, through: bool = True) -> int:
