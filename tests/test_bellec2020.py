@@ -266,6 +266,46 @@ def test_pattern_controls_differ_by_one_thing(seen):
     assert m["start"] == pytest.approx(101.964356999041, rel=1e-9)
     assert m["random_over_symmetric"] == pytest.approx(m["loss_random"] / m["loss_symmetric"])
     assert m["symmetric_over_bptt"] == pytest.approx(m["loss_symmetric"] / m["loss_bptt"])
+    assert m["symmetric_over_best_readout"] == pytest.approx(m["loss_symmetric"] / m["loss_best_readout"])
+    assert m["random_over_best_readout"] == pytest.approx(m["loss_random"] / m["loss_best_readout"])
+
+
+def test_no_readout_is_better_than_the_best():
+    """Its loss is that of a network with these output weights, and small changes of them make it larger."""
+    fitted, constant = paper._best_readout(1)
+    weights, _, x, target = paper._pattern(np.random.RandomState(2))
+    z = networks.run(paper.PATTERN_NEURONS, weights, x).z[:, 0].astype(float)
+    kappa, filtered = np.exp(-1 / 30), np.zeros_like(z)
+    for t in range(len(z)):
+        filtered[t] = (kappa * filtered[t - 1] if t else 0.0) + (1 - kappa) * z[t]
+    best = np.linalg.lstsq(filtered, target[:, 0, 0], rcond=None)[0]
+    random = np.random.default_rng(0)
+
+    def loss(w):
+        return 0.5 * ((filtered @ w - target[:, 0, 0]) ** 2).sum()
+
+    assert fitted == pytest.approx(loss(best), rel=1e-4)
+    assert all(loss(best + 0.1 * random.standard_normal(100)) > fitted for _ in range(20))
+    assert constant == pytest.approx(0.5 * ((target - target.mean()) ** 2).sum())
+    assert fitted < 0.2 * constant
+
+
+def test_trials_are_the_same_with_shuffled_rewards(monkeypatch):
+    """Each part of the reward experiment draws the same cues and the same numbers for its actions."""
+    seen, evidence = [], paper.tasks.evidence
+
+    def watched(task, batch, random):
+        found = evidence(task, batch, random)
+        seen.append((found[0].copy(), found[1].copy()))
+        return found
+
+    monkeypatch.setattr(paper.tasks, "evidence", watched)
+    paper.reward(replace(paper.EXPERIMENTS["reward"].quick, iterations=4, batch=6, window=2, low=10.0), 0, silent, None)
+    for part in (seen[4:8], seen[8:]):
+        assert len(part) == 4
+        for (x, label), (x0, label0) in zip(part, seen[:4], strict=True):
+            assert np.array_equal(x, x0)
+            assert np.array_equal(label, label0)
 
 
 @pytest.mark.parametrize("name", [n for n in paper.EXPERIMENTS if n != "gradient"])
@@ -440,6 +480,7 @@ WITHOUT_EFFECT = {
     "pattern-symmetric-like-bptt": 7.6,  # the readout alone
     "pattern-symmetric-better-than-random": 1.0,
     "pattern-needs-the-recurrent-weights": 0.1,  # a network that learns
+    "pattern-symmetric-beats-any-readout": 1.0,  # the best readout
     "pattern-wrong-sign": 0.1,
     "evidence-bptt": 0.5,  # guessing
     "evidence-symmetric": 0.5,
