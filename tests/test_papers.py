@@ -139,6 +139,17 @@ def test_long_records_have_a_short_replay(citekey, name):
         assert importlib.import_module(f"snnrepro.papers.{citekey}").EXPERIMENTS[name].replay is not None
 
 
+def test_no_seed_enters_what_is_called_deterministic():
+    """The recorded seeds of such a number are equal, and there are several."""
+    found = [
+        (citekey, claim) for citekey in CITEKEYS for claim in ledger.load_claims(citekey).claims if claim.deterministic
+    ]
+    assert found
+    for citekey, claim in found:
+        values = ledger.load_record(citekey, claim.experiment, "paper").values(claim.metric_name)
+        assert len(values) > 1 and len(set(values)) == 1, (citekey, claim.id)
+
+
 CLAIMS = {claim.id: claim for claim in ledger.load_claims("neftci2019").claims}
 
 # What the negative control, an untrained network or a missing effect gives; the claim's bands must leave it out.

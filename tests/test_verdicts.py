@@ -155,6 +155,14 @@ def test_a_metric_that_a_live_run_lacks_is_an_error_where_it_is_judged(demo):
     assert [row.quick for row in rows(unjudged, known, {"walk.other": [0.5]})] == ["not run"]
 
 
+@pytest.mark.parametrize(
+    ("values", "state"), [([0.5], "reproduced"), ([0.5, 0.5], "reproduced"), ([0.7], "not reproduced")]
+)
+def test_a_number_that_no_seed_enters_needs_one_run(walk, values, state):
+    experiment, record = walk
+    assert paper_verdict(claim(deterministic=True), record(values), experiment).state == state
+
+
 def test_an_identity_holds_for_every_seed(walk):
     experiment, record = walk
     same = claim(evidence="identity", accept={"quick": "<= 1e-12", "paper": "<= 1e-12"})

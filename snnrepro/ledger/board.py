@@ -143,11 +143,12 @@ def _board_row(claim: Mapping[str, Any], link: str) -> str:
     says += f' <span class="snn-note">{note}</span>' if note else ""
     paper = f"{tables.published(**value, unit=claim['unit'])} " if value else ""
     mean, quick, recorded = claim["quick_mean"], tables.NOTHING, tables.NOTHING
+    quick_n, paper_n = (None if claim["deterministic"] else claim[f"{profile}_n"] for profile in ("quick", "paper"))
     if mean is not None:
-        quick = tables.measured(mean, mean, mean, claim["quick_n"], claim["unit"], accept.get("quick"))
+        quick = tables.measured(mean, mean, mean, quick_n, claim["unit"], accept.get("quick"))
     if claim["paper_mean"] is not None:
-        numbers = (claim[f"paper_{field}"] for field in ("mean", "low", "high", "n"))
-        recorded = tables.measured(*numbers, claim["unit"], accept.get("paper"))
+        numbers = (claim[f"paper_{field}"] for field in ("mean", "low", "high"))
+        recorded = tables.measured(*numbers, paper_n, claim["unit"], accept.get("paper"))
     cells = (
         tables.cell(
             "snn-chapter", "Chapter", f'<span title="{escape(claim["title"])}">{escape(claim["citekey"])}</span>'

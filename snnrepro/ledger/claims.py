@@ -179,6 +179,7 @@ class Claim(_Model):
     unit: str = ""
     metric: Annotated[str, Field(pattern=r"^[A-Za-z0-9_-]+\.[A-Za-z0-9_-]+$")] | None = None
     accept: Accept | None = None
+    deterministic: bool = False  # no seed enters the metric
     why: Text | None = None
     note: Text | None = None
     open: Text | None = None

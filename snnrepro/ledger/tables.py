@@ -125,11 +125,12 @@ def source(where: str, evidence: str) -> str:
     return f'<span class="snn-where">{text(where)}</span> {grade}'
 
 
-def measured(mean: float, low: float, high: float, n: int, unit: str, band: object) -> str:
-    """A number from here with its interval, its seeds and the band that accepts it."""
+def measured(mean: float, low: float, high: float, n: int | None, unit: str, band: object) -> str:
+    """A number from here with its interval, its seeds (None: no seed enters it) and the band that accepts it."""
     accepted = f' <span class="snn-band">accepted: {_unbroken(band_words(str(band)))}</span>' if band else ""
     number = _unbroken(interval(mean, low, high))
-    return f'<span class="snn-number">{number}{_unit(unit)}</span> <span class="snn-n">n = {n}</span>{accepted}'
+    seeds = "no seed enters" if n is None else f"n = {n}"
+    return f'<span class="snn-number">{number}{_unit(unit)}</span> <span class="snn-n">{seeds}</span>{accepted}'
 
 
 def band_words(band: str) -> str:
@@ -155,7 +156,8 @@ def _quick(row: Row) -> str:
     if row.quick_mean is None:
         return NOTHING
     mean, claim = row.quick_mean, row.claim
-    return measured(mean, mean, mean, len(row.quick_values), claim.unit, claim.band("quick"))
+    n = None if claim.deterministic else len(row.quick_values)
+    return measured(mean, mean, mean, n, claim.unit, claim.band("quick"))
 
 
 def _recorded(row: Row) -> str:
@@ -163,7 +165,8 @@ def _recorded(row: Row) -> str:
     paper, claim = row.paper, row.claim
     if row.record is None:
         return NOTHING
-    numbers = measured(paper.mean, paper.low, paper.high, paper.n, claim.unit, claim.band("paper"))
+    n = None if claim.deterministic else paper.n
+    numbers = measured(paper.mean, paper.low, paper.high, n, claim.unit, claim.band("paper"))
     return f'{numbers} <span class="snn-data">data: {text(row.record.data)}</span>'
 
 

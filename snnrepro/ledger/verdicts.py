@@ -104,14 +104,14 @@ def paper_verdict(claim: Claim, record: Record | None, experiment: Experiment | 
 def by_numbers(claim: Claim, record: Record) -> QuickState | State:
     """Verdict of a record's numbers alone, whatever has changed since: a quick state or a paper-scale one, by its profile.
 
-    An identity holds where it holds for every seed.
+    An identity holds where it holds for every seed. So does a number that no seed enters: copies of it are no sample.
     """
     if record.profile == "quick":
         return quick_verdict(claim, record.values(claim.metric_name))
     band, summary = claim.band("paper"), record.summary.get(claim.metric_name)
     if band is None or summary is None:
         return "open"
-    if claim.evidence == "identity":
+    if claim.evidence == "identity" or claim.deterministic:
         return "reproduced" if all(map(band.contains, record.values(claim.metric_name))) else "not reproduced"
     if summary.n >= ENOUGH_SEEDS and band.contains_interval(summary.low, summary.high):
         return "reproduced"
