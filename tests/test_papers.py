@@ -173,6 +173,18 @@ WITHOUT_EFFECT = {
 }
 
 
+COLLAPSED = {
+    "loss-is-a-staircase": 1.0,
+    "penalty-makes-sparse": 0.0,
+    "penalty-cost": 0.7,
+}  # a path, or a layer, on which nothing happens
+
+
+@pytest.mark.parametrize("name", COLLAPSED)
+def test_bands_leave_out_a_collapsed_network(name):
+    bands.leave_out(CLAIMS[name], COLLAPSED[name])
+
+
 @pytest.mark.parametrize("claim", bands.judged("neftci2019"), ids=lambda c: c.id)
 def test_bands_leave_out_the_control(claim):
     bands.leave_out(claim, WITHOUT_EFFECT[claim.id])

@@ -221,7 +221,7 @@ def generated(train: int, test: int, seed: int, delay: int = 12, threshold: floa
         test: test traces.
         seed: of the generator.
         delay: steps.
-        threshold: of `level_crossing`, in standard deviations of a lead; 0.03 gives about the events of the published data.
+        threshold: of `level_crossing`, in standard deviations of a lead; 0.03 gives about half as many again as the published data have.
     """
     leads, angle, edges = ecg(train + test, np.random.default_rng([seed, 12]))
     z = (leads - leads.mean(1, keepdims=True)) / leads.std(1, keepdims=True)

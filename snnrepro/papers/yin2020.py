@@ -601,7 +601,7 @@ class SecondOpinion:
     """The same recurrent layer here and in Brian2."""
 
     neurons: int = 20
-    steps: int = 600
+    steps: int = 1200
     strength: float = 1.8
     threshold: float = 0.1
     scale: float = 4.0  # of the input weights
@@ -616,7 +616,7 @@ def second_opinion(config: SecondOpinion, seed: int, progress: Progress, checkpo
     )
     layer = network.layers[0]
     layer = layer._replace(w=config.scale * layer.w, v=0.2 * layer.v)
-    layer.w[-1] = 0.2 + 0.3 * torch.rand(config.neurons, generator=random, dtype=torch.float64)  # all spike
+    layer.w[-1] = 0.4 + 0.3 * torch.rand(config.neurons, generator=random, dtype=torch.float64)  # all spike
     cell = Cell(config.threshold, config.strength)
     ours = networks.run(x, network._replace(layers=(layer,)), cell).spikes[0][:, 0].numpy()
     tau_mem, tau_adp = (networks.time_constant(raw, True).numpy() for raw in (layer.mem, layer.adp))

@@ -28,6 +28,8 @@ def recurrent_snntorch(x: Tensor, w: Tensor, v: Tensor, p: LIF, through: bool) -
     for field, value in needed.items():
         if getattr(p, field) != value:
             raise UserError(f"snnTorch: {field} is {getattr(p, field)!r}; it can do {value!r}")
+    if (p.surrogate.name, p.surrogate.scale) != ("fast_sigmoid", 1.0) or p.refractory > 1:
+        raise UserError("snnTorch: give the surrogate fast_sigmoid at scale 1, and no refractory period")
     cell = snntorch.Synaptic(
         alpha=torch.tensor(np.exp(-p.dt / p.tau_syn)).to(w),
         beta=torch.tensor(np.exp(-p.dt / p.tau_mem)).to(w),
