@@ -12,7 +12,7 @@ import torch
 
 from snnrepro import ledger, surrogate
 from snnrepro.experiment import silent
-from snnrepro.hardware import presets
+from snnrepro.hardware import loihi_training, presets
 from snnrepro.hardware.networks import Timed
 from snnrepro.hardware.parts import QUANTITIES, FixedPattern, TrialNoise, signed_bits
 from snnrepro.hardware.substrate import Answer, Deployment, HardwareAware, InTheLoop
@@ -485,6 +485,21 @@ def test_bands_leave_out_the_control(claim):
 
 def test_the_table_has_no_claim_that_is_gone():
     assert WITHOUT_EFFECT.keys() == {claim.id for claim in bands.judged("hardware")}
+
+
+def test_the_scale_of_rounding_is_chosen_on_the_training_samples(monkeypatch):
+    """Accuracies by the threshold of the chip, 128 at scale 1: the test samples would choose another one."""
+    training, test = {128: 0.2, 256: 0.9, 384: 0.5}, {128: 0.3, 256: 0.6, 384: 0.8}
+
+    def accuracy(x, label, chip):
+        return (training if len(label) == 40 else test)[int(chip[0].neurons.vth)]
+
+    monkeypatch.setattr(loihi_training, "chip_accuracy", accuracy)
+    config = paper.Loihi(40, steps=10, late=8, hidden=5, epochs=1, bits=(4,), scales=(1.0, 2.0, 3.0))
+    found = paper.loihi_network(config, 0, silent, None).metrics
+    assert (found["scale_4"], found["after_4"], found["unscaled_4"], found["aware_4"]) == (2.0, 0.6, 0.3, 0.3)
+    assert found["aware_less_after_4"] == pytest.approx(-0.3)
+    assert found["aware_less_unscaled_4"] == 0
 
 
 # Kinds of chips -------------------------------------------------------------------------------------------------------------

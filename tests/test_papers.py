@@ -211,6 +211,21 @@ def test_the_record_is_what_the_claims_take_it_for():
         assert min(record.values(metric)) >= least
 
 
+def test_a_readout_that_learned_alone_is_drawn_again(monkeypatch):
+    """A network counts whose loss is low at the end of the path of its hidden weights, and was higher at the start."""
+    along, ends = paper._along_path, iter([(0.30, 0.30), (0.39, 0.30), (0.6, 0.45), (0.41, 0.30)])
+
+    def path(x, label, start, end, output, s, at):
+        return np.array([next(ends), (0.0, 0.0)]) if len(at) == 2 else along(x, label, start, end, output, s, at)
+
+    monkeypatch.setattr(paper, "_along_path", path)
+    config = dataclasses.replace(
+        paper.EXPERIMENTS["interpolation"].quick, updates=10, draws=9, points=10, slopes=(10.0,)
+    )
+    found = paper.interpolation(config, 0, silent, None).metrics
+    assert (found["draws"], found["learned"]) == (4, 1)
+
+
 @pytest.mark.parametrize("name", ["derivatives", "second_opinion"])
 def test_quick_claims_hold(name):
     """The cheap experiments, live: their claims in one breath, so that a fault in a method names the claim that it breaks."""
