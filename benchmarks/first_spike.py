@@ -229,7 +229,7 @@ def targets(results: dict[str, Any]) -> list[report.Reached]:
         large = {name: r for name, r in ratios(results, case) if name.startswith(PLACES[case]) and r is not None}
         verdict = "not measured" if not large else "reached" if min(large.values()) >= factor else "not reached"
         shown_ = ", ".join(f"{name} {report.ratio_text(r)}" for name, r in large.items())
-        found.append(report.Reached(f"against {case}", factor, shown_ or "–", verdict))
+        found.append(report.Reached(f"against {case}, on {PLACES[case]}", factor, shown_ or "–", verdict))
     return found
 
 

@@ -44,8 +44,9 @@ def compare(citekey: str) -> tuple[list[Comparison], list[LeftOut]]:
 
     The verdict on record is the one its numbers gave when they were recorded, whatever changed since.
     """
-    judged_by = defaultdict(list)
-    for claim in ledger.load_claims(citekey).claims:
+    judged_by, chapter = defaultdict(list), ledger.load_claims(citekey)
+    ledger.check_metrics(chapter, runner.experiments(citekey))
+    for claim in chapter.claims:
         for profile in ORDER:
             if claim.band(profile):
                 judged_by[claim.experiment, profile].append(claim)
@@ -59,6 +60,11 @@ def compare(citekey: str) -> tuple[list[Comparison], list[LeftOut]]:
             continue
         new = runner.recordable(citekey, experiment, profile, list(old.seeds))
         for claim in claims:
+            if claim.metric_name not in new.summary:
+                left_out.append(
+                    LeftOut(f"{citekey}/{claim.id}", profile, f"its experiment gives no {claim.metric_name}")
+                )
+                continue
             verdicts = [ledger.by_numbers(claim, record) for record in (old, new)]
             compared.append(Comparison(f"{citekey}/{claim.id}", profile, *verdicts))
     return compared, left_out

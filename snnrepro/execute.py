@@ -74,20 +74,22 @@ def execute(citekey: str, quiet: bool = False) -> Path:
         The notebook's path.
 
     Raises:
-        UserError: a cell fails, hangs or kills its process; or a file cannot be written.
+        UserError: a cell fails, hangs or kills its process; the chapter is executed by another process; or a file cannot be written.
     """
     notebook = build(citekey)
     folder = paths.chapter(citekey)
     live = paths.runs(citekey) / "figures"
-    shutil.rmtree(live, ignore_errors=True)
-    _run_cells(notebook, citekey, folder, quiet)
-    _clean(notebook)
-    target = folder / f"{citekey}.ipynb"
-    files.write_text(target, nbformat.writes(notebook) + "\n")
-    _keep_figures(live, folder / "results" / "figures")
-    for experiment in runner.experiments(citekey):
-        if runner.finished(citekey, experiment, "quick"):
-            runner.record(citekey, experiment, "quick")
+    with files.alone(paths.runs(citekey) / "execute.lock", f"the notebook of {citekey}"):
+        shutil.rmtree(live, ignore_errors=True)
+        _run_cells(notebook, citekey, folder, quiet)
+        _clean(notebook)
+        _all_there(notebook, citekey, live)
+        target = folder / f"{citekey}.ipynb"
+        files.write_text(target, nbformat.writes(notebook) + "\n")
+        _keep_figures(live, folder / "results" / "figures")
+        for experiment in runner.experiments(citekey):
+            if runner.finished(citekey, experiment, "quick"):
+                runner.record(citekey, experiment, "quick")
     return target
 
 
@@ -202,6 +204,16 @@ def _clean(notebook: NotebookNode) -> None:
                     "figure": {"name": figure["name"], "caption": figure["caption"]},
                     "image": {"alt": figure["alt"]},
                 }
+
+
+def _all_there(notebook: NotebookNode, citekey: str, live: Path) -> None:
+    """Refuse to go on where the data of a published figure have gone, as another run of the cells removes them."""
+    for cell in notebook.cells:
+        for output in cell.get("outputs", []):
+            figure = output.get("metadata", {}).get("snnrepro")
+            name = figure and figure["name"].removeprefix(f"{citekey}-")
+            if name and not (live / f"{name}.npz").exists():
+                raise UserError(f"{files.shown(live)}: the data of {name} are gone; run the chapter again, alone")
 
 
 def _keep_figures(live: Path, committed: Path) -> None:

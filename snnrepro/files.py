@@ -1,18 +1,24 @@
 """Files that are whole or absent: atomic JSON, text and npz, without pickle."""
 
+import contextlib
 import io
 import json
 import os
 import secrets
 import zipfile
 import zlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, BinaryIO
 
 import numpy as np
 
 from snnrepro.errors import UserError
+
+try:
+    import fcntl
+except ImportError:  # Windows
+    fcntl = None
 
 SCHEMA = 1
 """Version of the result files that this package writes, and the newest that it reads."""
@@ -105,6 +111,32 @@ def read_npz(path: Path) -> dict[str, np.ndarray]:
             }
     except (zipfile.BadZipFile, zlib.error, ValueError, EOFError, NotImplementedError, RuntimeError) as error:
         raise UserError(f"{shown(path)}: is damaged or not npz ({one_line(error)}); {_remedy(path)}") from None
+
+
+@contextlib.contextmanager
+def alone(lock: Path, what: str) -> Iterator[None]:
+    """Hold a lock on a file, which says whose it is and stays. The system takes the lock from a process that ends, however it ends.
+
+    Raises:
+        UserError: another process holds it, and is at work on `what`; or the file cannot be written.
+    """
+    try:
+        lock.parent.mkdir(parents=True, exist_ok=True)
+        file = lock.open("a+b", buffering=0)
+    except OSError as error:
+        raise UserError(f"{shown(lock.parent)}: cannot write there: {error.strerror}") from None
+    with file:
+        try:
+            if fcntl:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            file.truncate(0)
+            file.write(str(os.getpid()).encode())
+        except BlockingIOError:
+            whose = f"another run (process {lock.read_text()})"
+            raise UserError(f"{whose} is at work on {what}; wait until it ends, or stop it") from None
+        except OSError:  # a file system without locks
+            pass
+        yield
 
 
 def _remedy(path: Path) -> str:

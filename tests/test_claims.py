@@ -10,6 +10,7 @@ import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
+from snnrepro import check, runner
 from snnrepro.errors import UserError
 from snnrepro.ledger import Band, check_metrics, load_claims, parse_band, parse_claims
 
@@ -334,3 +335,18 @@ def test_ends_of_a_band_are_those_of_its_numbers_as_written():
     for text in ("== 1e308 +- 1e308", "== 1e999 +- 1", ">= 1e999"):
         with pytest.raises(ValueError, match="has a number that is not finite"):
             parse_band(text)
+
+
+def test_check_refuses_a_misspelt_metric(demo):
+    """One whose experiment is unknown ends the comparison; one that its experiment does not give is left out, by name."""
+    runner.run("demo2020", "walk", "quick", jobs=1, quiet=True)
+    runner.record("demo2020", "walk", "quick")
+    file = demo / "chapters" / "demo2020" / "claims.yml"
+    right = file.read_text()
+    file.write_text(right.replace("metric: walk.size", "metric: wlak.size"))
+    with pytest.raises(UserError, match=r"field metric: there is no experiment 'wlak'"):
+        check.compare("demo2020")
+    file.write_text(right.replace("metric: walk.size", "metric: walk.sise"))
+    compared, left_out = check.compare("demo2020")
+    assert compared == []
+    assert [(one.target, one.why) for one in left_out] == [("demo2020/size-bounded", "its experiment gives no sise")]

@@ -81,6 +81,31 @@ def test_figure_data_and_quick_records_are_kept(done):
     assert not (results / "broken.quick.json").exists()
 
 
+def test_a_chapter_is_executed_by_one_process_at_a_time(done):
+    before = (done / NOTEBOOK).stat().st_mtime_ns
+    with (
+        files.alone(paths.runs("demo2020") / "execute.lock", "the notebook of demo2020"),
+        pytest.raises(UserError, match=r"^another run \(process \d+\) is at work on the notebook of demo2020; wait"),
+    ):
+        execute.execute("demo2020", quiet=True)
+    assert (done / NOTEBOOK).stat().st_mtime_ns == before
+
+
+def test_figure_data_that_vanish_leave_what_is_committed(done, monkeypatch):
+    """As another run of the same cells, in Jupyter or under nbval, removes them."""
+    run, results = execute._run_cells, done / "chapters" / "demo2020" / "results"
+    before = {file: file.read_bytes() for file in (*results.rglob("*.*"), done / NOTEBOOK)}
+
+    def and_lose(*arguments):
+        run(*arguments)
+        shutil.rmtree(paths.runs("demo2020") / "figures")
+
+    monkeypatch.setattr(execute, "_run_cells", and_lose)
+    with pytest.raises(UserError, match=r"figures: the data of fig-1 are gone; run the chapter again, alone$"):
+        execute.execute("demo2020", quiet=True)
+    assert {file: file.read_bytes() for file in before} == before
+
+
 def test_figure_data_within_tolerance_stay_as_they_are(done):
     live, kept = paths.runs("demo2020") / "figures", done / "chapters" / "demo2020" / "results" / "figures"
     arrays = files.read_npz(live / "fig-1.npz")

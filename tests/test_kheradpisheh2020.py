@@ -204,10 +204,15 @@ def test_the_official_protocol_selects_on_the_test_digits(monkeypatch):
 
 def test_faces_come_from_a_folder(tmp_path, monkeypatch):
     monkeypatch.setenv("SNNREPRO_DATA", str(tmp_path))
-    with pytest.raises(
-        UserError, match=r"^faces_and_motorbikes: no jpg files in Faces; put Caltech 101's folders under"
-    ):
+    with pytest.raises(UserError, match=r"^faces_and_motorbikes: 0 jpg files in .*caltech101/Faces; put Caltech 101's"):
         faces_and_motorbikes()
+    monkeypatch.setenv("SNNREPRO_DATA", str(tmp_path / "nowhere"))
+    with pytest.raises(UserError, match=r"^SNNREPRO_DATA names .*nowhere, which is not a folder; mend or unset it$"):
+        faces_and_motorbikes()
+    monkeypatch.delenv("SNNREPRO_DATA")
+    with pytest.raises(UserError, match=r"^faces_and_motorbikes: \$SNNREPRO_DATA is not set"):
+        faces_and_motorbikes()
+    monkeypatch.setenv("SNNREPRO_DATA", str(tmp_path))
     random = np.random.default_rng(0)
     for k, name in enumerate(("Faces", "Motorbikes")):
         (tmp_path / "caltech101" / name).mkdir(parents=True)
@@ -224,7 +229,7 @@ def test_faces_come_from_a_folder(tmp_path, monkeypatch):
     assert found.data == "caltech-faces-motorbikes"
     assert found.arrays["weights"].shape == (4, HEIGHT * WIDTH)
     (tmp_path / "caltech101" / "Faces" / "image_0.jpg").write_bytes(b"no picture")
-    with pytest.raises(UserError, match=r"^faces_and_motorbikes: Faces/image_0.jpg is no picture that can be read$"):
+    with pytest.raises(UserError, match=r"^faces_and_motorbikes: .*/Faces/image_0.jpg is no picture that can be read$"):
         faces_and_motorbikes()
 
 

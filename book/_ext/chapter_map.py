@@ -1,5 +1,7 @@
 """The rows of the map: `{theme-papers}` shows each paper of a theme with its chapter, its verdicts and Richards et al.'s three words.
 
+A chapter that rests on several papers shows its verdicts with each of them.
+
 The body is a YAML list. Each entry: `paper`, a key of the bibliography; `chapter`, the key of its chapter where it is not the
 paper's own; `planned: false` where none is planned; and, until a chapter's claims.yml says them, `architecture`, `objective` and
 `learning_rule`.
@@ -48,9 +50,10 @@ class ThemePapers(SphinxDirective):
         document = f"chapters/{chapter}/{chapter}"
         written = document in self.env.found_docs
         lines = [f"{{cite:t}}`{citekey}`: " + self.where(entry, document, written), ""]
-        if written and chapter == citekey:
-            lines += [f"{verdicts(citekey)} [Claims](claims.md)", ""]
-            claims = ledger.load_claims(citekey)
+        claims = ledger.load_claims(chapter) if written else None
+        if written and citekey in (chapter, *claims.rests_on):
+            lines += [f"{verdicts(chapter)} [Claims](claims.md)", ""]
+        if written and citekey == chapter:
             entry = {word: getattr(claims, word) for word in WORDS}
         lines += [line for word, name in WORDS.items() for line in (f"{name}", f": {entry[word]}", "")]
         block = nodes.container(classes=["snn-map-paper"])

@@ -213,9 +213,7 @@ def find(name: str) -> Path | None:
         UserError: $SNNREPRO_DATA does not name a folder, or $SNNREPRO_CACHE cannot be one.
     """
     places = [cache() / name]
-    if folder := _named_folder("SNNREPRO_DATA"):
-        if not folder.is_dir():
-            raise UserError(f"SNNREPRO_DATA names {folder}, which is not a folder; mend or unset it")
+    if folder := own_folder():
         places.insert(0, folder / name)
     if embedded := _embedded(name):
         places.append(embedded)
@@ -310,6 +308,18 @@ def status() -> list[Row]:
             where = str(base / set_name / folder) if there else "missing, not downloaded"
             rows.append(Row(set_name, f"{folder}/", where, None, "see its page"))
     return rows
+
+
+def own_folder() -> Path | None:
+    """The folder that $SNNREPRO_DATA names; None where it is not set.
+
+    Raises:
+        UserError: it is not a folder.
+    """
+    folder = _named_folder("SNNREPRO_DATA")
+    if folder and not folder.is_dir():
+        raise UserError(f"SNNREPRO_DATA names {folder}, which is not a folder; mend or unset it")
+    return folder
 
 
 def _named_folder(variable: str) -> Path | None:
