@@ -4,9 +4,14 @@ Anything the user can mend is one line on stderr and exit code 2. Heavy imports 
 """
 
 import argparse
+import contextlib
 import os
+import signal
 import sys
+import threading
+from collections.abc import Iterator
 from pathlib import Path
+from types import FrameType
 
 from snnrepro.errors import UserError
 
@@ -20,23 +25,52 @@ class _Parser(argparse.ArgumentParser):
         raise UserError(f"{message}; see {self.prog} --help")
 
 
+class _Stopped(KeyboardInterrupt):
+    """Raised where a signal, its only argument, asks the process to end; whoever minds Ctrl-C minds it too."""
+
+
 def main(argv: list[str] | None = None) -> int:
-    """Run a command and return its exit code: 0 done, 1 a check failed, 2 the user has to mend something."""
+    """Run a command and return its exit code: 0 done, 1 a check failed, 2 the user has to mend something, 128 + a signal's number."""
+    arguments = argparse.Namespace(rest="the same command")
     try:
-        arguments = _parser().parse_args(argv)
-        _warn_of_two_copies()
-        code = arguments.command(arguments)
-        sys.stdout.flush()
-        return code
+        with _stoppable():
+            _parser().parse_args(argv, arguments)
+            _warn_of_two_copies()
+            code = arguments.command(arguments)
+            sys.stdout.flush()
+            return code
     except UserError as error:
         print(f"snnrepro: {error}", file=sys.stderr)
         return 2
     except BrokenPipeError:  # whoever read us has stopped, as in `snnrepro list | head`
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
-    except KeyboardInterrupt:
-        print("snnrepro: stopped; what is finished is kept, the same command does the rest", file=sys.stderr)
-        return 130
+    except KeyboardInterrupt as stop:
+        with contextlib.suppress(OSError):  # the terminal may be gone
+            print(f"snnrepro: stopped; what is finished is kept, {arguments.rest} does the rest", file=sys.stderr)
+        return 128 + (stop.args[0] if isinstance(stop, _Stopped) else signal.SIGINT)
+
+
+@contextlib.contextmanager
+def _stoppable() -> Iterator[None]:
+    """Let SIGTERM and SIGHUP stop a command as Ctrl-C does, and a second one at once. What is ignored, as under nohup, stays so."""
+    numbers = [getattr(signal, name) for name in ("SIGTERM", "SIGHUP") if hasattr(signal, name)]
+    if threading.current_thread() is not threading.main_thread():
+        numbers = []
+    taken = [number for number in numbers if signal.getsignal(number) is signal.SIG_DFL]
+    try:
+        for number in taken:
+            signal.signal(number, _stop)
+        yield
+    finally:
+        for number in taken:
+            signal.signal(number, signal.SIG_DFL)
+
+
+def _stop(number: int, frame: FrameType | None) -> None:
+    """Raise what a signal stands for, the first time."""
+    signal.signal(number, signal.SIG_DFL)
+    raise _Stopped(number)
 
 
 def _warn_of_two_copies() -> None:
@@ -94,7 +128,7 @@ def _parser() -> argparse.ArgumentParser:
     run.add_argument("--seeds", help="0-9 or 0,3,5-7 (default: those of the profile)")
     run.add_argument("--jobs", type=int, default=2, help="processes (default: 2)")
     run.add_argument("--cluster", metavar="ADDRESS", help="Dask scheduler to run on, e.g. tcp://127.0.0.1:8786")
-    run.add_argument("--fresh", action="store_true", help="compute finished seeds again")
+    run.add_argument("--fresh", action="store_true", help="remove finished seeds first, and compute all")
     add_target(add("record", _record, "merge finished seeds into the chapter's results folder"), "paper")
     add("check", _check, "compare verdicts of finished seeds with the recorded ones; exit 1 if one is worse", "?")
     data = add("data", _data, "data sets: which are here; `data get NAME` downloads one")
@@ -123,7 +157,10 @@ def _run(arguments: argparse.Namespace) -> int:
     targets = _targets(arguments.target)
     for target in targets:
         runner.find(*target, arguments.profile)
-    options = {"jobs": arguments.jobs, "cluster": arguments.cluster, "fresh": arguments.fresh}
+    if arguments.fresh:
+        runner.discard(targets, arguments.profile, seeds)
+        arguments.rest = "the same command without --fresh"
+    options = {"jobs": arguments.jobs, "cluster": arguments.cluster}
     problems = []
     for target in targets:
         try:
@@ -145,7 +182,7 @@ def _record(arguments: argparse.Namespace) -> int:
 
     targets = _targets(arguments.target)
     if "/" not in arguments.target:
-        targets = [target for target in targets if runner.finished(*target, arguments.profile)]
+        targets = [target for target in targets if any(runner.standing(*target, arguments.profile))]
         if not targets:
             other = "quick" if arguments.profile == "paper" else "paper"
             there = any(runner.finished(*target, other) for target in _targets(arguments.target))
@@ -190,10 +227,12 @@ def _list(arguments: argparse.Namespace) -> int:
         for key, experiment in experiments.items():
             print(f"    {key}")
             for profile, seeds in (("quick", experiment.quick_seeds), ("paper", experiment.paper_seeds)):
-                done = len(set(runner.finished(citekey, key, profile)) & set(seeds))
+                whole, damaged = runner.standing(citekey, key, profile)
+                done = len(set(whole) & set(seeds))
+                broken = "".join(f", seed {seed} damaged: {why}" for seed, why in damaged.items() if seed in seeds)
                 record = ledger.load_record(citekey, key, profile)
                 recorded = len(record.seeds) if record else 0
-                print(f"      {profile}: {recorded} of {len(seeds)} seeds recorded, {done} finished here")
+                print(f"      {profile}: {recorded} of {len(seeds)} seeds recorded, {done} finished here{broken}")
         print("  claims")
         for row in ledger.rows(chapter, experiments):
             print(f"    {row.claim.id}\n      quick: {row.quick}, paper: {row.paper.state}")

@@ -1,18 +1,25 @@
 """Runs experiments over seeds: in parallel, resumable, with the same bits whatever the number of processes.
 
 A finished seed is two files in `.runs/<citekey>/<experiment>.<profile>/`: `<seed>.npz` and then `<seed>.json`, whose
-presence says that the seed is finished. A killed run loses at most the seeds in flight.
+presence says that the seed is finished. A killed run loses at most the seeds in flight, and its processes end with it. The traceback of
+a seed that failed by a mistake lies in `<seed>.error` until the seed succeeds.
 """
 
 import contextlib
+import ctypes
 import dataclasses
 import functools
 import hashlib
 import json
 import math
 import os
+import signal
 import sys
+import textwrap
+import threading
 import time
+import traceback
+import warnings
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from importlib import metadata
@@ -34,8 +41,11 @@ from snnrepro.memory import keep_freed_memory
 
 SCHEMA = 1
 PROFILES = ("quick", "paper")
-FIELDS = {"config_hash", "sources", "metrics", "early", "data", "cpu_seconds"}
+FIELDS = {"config_hash": "text", "data": "text", "cpu_seconds": "number"}
+FIELDS_BY_NAME = {"sources": "text", "metrics": "number", "early": "number"}
 CONNECT_SECONDS = 10
+LONGEST_REASON = 300
+PR_SET_PDEATHSIG = 1
 COMPILED = (".runs", "numba")
 
 
@@ -107,10 +117,42 @@ def find(citekey: str, experiment: str, profile: str) -> Experiment:
 
 
 def finished(citekey: str, experiment: str, profile: str) -> list[int]:
-    """Seeds in the runs folder that belong to the present configuration and sources, in ascending order."""
+    """Seeds in the runs folder that belong to the present configuration and sources, in ascending order, without damaged ones."""
+    return standing(citekey, experiment, profile)[0]
+
+
+def standing(citekey: str, experiment: str, profile: str) -> tuple[list[int], dict[int, str]]:
+    """Return the finished seeds in the runs folder, and those whose file is damaged, with what is wrong; both in ascending order."""
     job = _job(citekey, experiment, profile)
-    seeds = sorted(int(file.stem) for file in job.folder.glob("*.json") if file.stem.isdigit())
-    return [seed for seed in seeds if job.state(seed) == "finished"]
+    whole, damaged = [], {}
+    for seed in sorted(int(file.stem) for file in job.folder.glob("*.json") if file.stem.isdigit()):
+        try:
+            if job.state(seed) == "finished":
+                whole.append(seed)
+        except UserError as error:
+            damaged[seed] = str(error)
+    return whole, damaged
+
+
+def discard(targets: Iterable[tuple[str, str]], profile: str, seeds: Iterable[int] | None = None) -> None:
+    """Remove seeds of some experiments, finished or not, so that they are computed from the beginning.
+
+    Args:
+        targets: pairs of chapter and experiment.
+        profile: `quick` or `paper`.
+        seeds: default: the seeds of the profile.
+
+    Raises:
+        UserError: a name is wrong, or a run is at work on one of them: nothing is removed then; or a file cannot be removed.
+    """
+    jobs = [_job(citekey, experiment, profile) for citekey, experiment in targets]
+    with contextlib.ExitStack() as held:
+        for job in jobs:
+            held.enter_context(_alone(job))
+        for job in jobs:
+            with _writing(job):
+                for seed in job.seeds if seeds is None else seeds:
+                    job.discard(seed)
 
 
 def run(
@@ -146,12 +188,12 @@ def run_all(
         seeds: default: the seeds of the profile.
         jobs: processes on this machine; 1 stays in this process. Results do not depend on it.
         cluster: address of a Dask scheduler that takes the place of the processes here. Its workers need the same code.
-        fresh: computes finished seeds again.
+        fresh: removes the seeds first, finished ones as well, and computes all of them. To go on after a stop, leave it out.
         quiet: shows no progress.
 
     Raises:
         UserError: a name or number above is wrong, another run is at work there, a file cannot be read or written, a worker
-            dies; or seeds failed, for lack of data or with a number that is not finite: the others are finished then.
+            dies; or seeds failed, for lack of data, with a number that is not finite or by a mistake: the others are finished then.
     """
     if jobs < 1:
         raise UserError(f"jobs must be at least 1, not {jobs}")
@@ -180,14 +222,16 @@ def run_all(
 def unfinished(citekey: str, experiment: str, profile: str, seeds: Iterable[int]) -> str:
     """Say in words which of the seeds are not finished, and why; empty where all are."""
     job = _job(citekey, experiment, profile)
-    states: dict[str, list[int]] = {}
+    reasons: dict[str, list[int]] = {}
     for seed in seeds:
-        states.setdefault(job.state(seed), []).append(seed)
-    states.pop("finished", None)
-    return "; ".join(
-        f"{_named(which)} not run here" if state == "missing" else f"{_named(which)} run before a change of {state}"
-        for state, which in states.items()
-    )
+        try:
+            state = job.state(seed)
+            reason = "not run here" if state == "missing" else f"run before a change of {state}"
+        except UserError as error:
+            state, reason = "damaged", f"damaged: {error}"
+        if state != "finished":
+            reasons.setdefault(reason, []).append(seed)
+    return "; ".join(f"{_named(which)} {reason}" for reason, which in reasons.items())
 
 
 def recordable(citekey: str, experiment: str, profile: str, seeds: Iterable[int] | None = None) -> ledger.Record | None:
@@ -267,8 +311,11 @@ class _Job:
         """Content of a seed's JSON file."""
         file = self.folder / f"{seed}.json"
         content = files.read_json(file)
-        if not isinstance(content, dict) or not content.keys() >= FIELDS:
+        if not isinstance(content, dict):
             raise UserError(f"{files.shown(file)}: is no result of a seed; delete it and run again")
+        if field := _wrong_field(content):
+            hint = f"field {field} is missing or of a wrong type; delete it and run again"
+            raise UserError(f"{files.shown(file)}: is no result of a seed, {hint}")
         return content
 
     def arrays(self, seed: int) -> dict[str, np.ndarray]:
@@ -304,12 +351,30 @@ class _Job:
     def sweep(self, seed: int, keep: Path | None = None) -> None:
         """Remove what an unfinished seed leaves behind: progress, checkpoints, files cut off in the writing.
 
-        Of the checkpoint `keep`, files that an experiment keeps beside it under the same stem stay as well.
+        Of the checkpoint `keep`, files that an experiment keeps beside it under the same stem stay as well, and so does the traceback.
         """
         for file in self.folder.glob(f"{seed}.*"):
-            kept = keep is not None and file.suffix == ".npz" and file.name.startswith(keep.stem)
+            part = keep is not None and file.suffix == ".npz" and file.name.startswith(keep.stem)
+            kept = part or (keep is not None and file == self.trace(seed))
             if not kept and file not in (self.folder / f"{seed}.json", self.folder / f"{seed}.npz"):
                 file.unlink(missing_ok=True)
+
+    def discard(self, seed: int) -> None:
+        """Remove all that there is of a seed, the JSON file first."""
+        for kind in ("json", "npz"):
+            (self.folder / f"{seed}.{kind}").unlink(missing_ok=True)
+        self.sweep(seed)
+
+    def trace(self, seed: int) -> Path:
+        """File with the traceback of a seed that failed by a mistake."""
+        return self.folder / f"{seed}.error"
+
+    def explain(self, seed: int, error: UserError) -> None:
+        """Store the traceback that a failed seed's error carries as a note; without one, remove that of an earlier failure."""
+        if notes := getattr(error, "__notes__", None):
+            files.write_text(self.trace(seed), f"{self.name}, seed {seed}\n\n" + "\n".join(notes))
+        else:
+            self.trace(seed).unlink(missing_ok=True)
 
 
 def _job(citekey: str, key: str, profile: str) -> _Job:
@@ -334,6 +399,25 @@ def _ranges(seeds: Iterable[int]) -> str:
 def _named(seeds: Collection[int]) -> str:
     """Seeds in words: seed 3, seeds 0-2,5."""
     return f"{'seed' if len(seeds) == 1 else 'seeds'} {_ranges(seeds)}"
+
+
+def _wrong_field(content: dict[str, Any]) -> str | None:
+    """Name the first field of a seed's file that is missing or of a wrong type, numbers that are not finite included."""
+    for field, kind in FIELDS.items():
+        if not _is(kind, content.get(field)):
+            return field
+    for field, kind in FIELDS_BY_NAME.items():
+        found = content.get(field)
+        if not isinstance(found, dict) or not all(_is(kind, value) for value in found.values()):
+            return field
+    return None
+
+
+def _is(kind: str, value: Any) -> bool:
+    """Whether a value of a JSON file is a text or a finite number."""
+    if kind == "text":
+        return isinstance(value, str)
+    return isinstance(value, int | float) and not isinstance(value, bool) and abs(value) <= sys.float_info.max
 
 
 def _finite(numbers: dict[str, float]) -> dict[str, float]:
@@ -391,41 +475,61 @@ def _alone(job: _Job) -> Iterator[None]:
         yield
 
 
-def _tidy(job: _Job, finished: list[int]) -> None:
-    """Remove what stayed beside finished seeds, where a run was killed between the last file of a seed and its sweep."""
+@contextlib.contextmanager
+def _writing(job: _Job) -> Iterator[None]:
+    """Say in one line that files in the run folder cannot be written or removed."""
     try:
-        for seed in finished:
-            job.sweep(seed)
+        yield
     except OSError as error:
         raise UserError(f"{files.shown(job.folder)}: cannot write there: {error.strerror}") from None
+
+
+def _tidy(job: _Job, finished: list[int]) -> None:
+    """Remove what stayed beside finished seeds, where a run was killed between the last file of a seed and its sweep."""
+    with _writing(job):
+        for seed in finished:
+            job.sweep(seed)
 
 
 def _compute(work: list[tuple[_Job, int]], jobs: int, cluster: str | None, fresh: bool, quiet: bool) -> None:
     """Run seeds and store each as soon as it is there. Seeds that fail do not stop the others; they are named at the end."""
-    try:
-        for job, seed in work:
-            job.sweep(seed, keep=None if fresh else job.checkpoint(seed))
-    except OSError as error:
-        raise UserError(f"{files.shown(job.folder)}: cannot write there: {error.strerror}") from None
+    for job, seed in work:
+        with _writing(job):
+            if fresh:
+                job.discard(seed)
+            else:
+                job.sweep(seed, keep=job.checkpoint(seed))
     by_key = {job.key: job for job, _ in work}
     one = len(by_key) == 1
     name = job.name if one else f"{job.citekey} ({job.profile})"
     said = {(job.key, seed): f"seed {seed}" if one else f"{job.key}, seed {seed}" for job, seed in work}
     failed: dict[tuple[str, str], list[int]] = {}
     watched = {said[job.key, seed]: job.folder / f"{seed}.progress" for job, seed in work}
-    with progress.Watch(name, watched, quiet) as watch:
-        for key, seed, result, cpu_seconds in _outcomes(name, work, jobs, cluster):
+    with (
+        progress.Watch(name, watched, quiet) as watch,
+        contextlib.closing(_outcomes(name, work, jobs, cluster)) as outcomes,
+    ):
+        for key, seed, result, cpu_seconds in outcomes:
             if isinstance(result, UserError):
                 failed.setdefault((key, str(result)), []).append(seed)
                 watch.failed(said[key, seed], str(result))
+                by_key[key].explain(seed, result)
                 by_key[key].sweep(seed, keep=by_key[key].checkpoint(seed))
             else:
                 by_key[key].write(seed, result, cpu_seconds)
                 watch.finished(said[key, seed], result.metrics)
                 by_key[key].sweep(seed)
     if failed:
-        reasons = [f"{'' if one else f'{key}, '}{_named(which)}: {reason}" for (key, reason), which in failed.items()]
+        reasons = [
+            f"{'' if one else f'{key}, '}{_named(which)}: {reason}{_see(by_key[key].trace(min(which)))}"
+            for (key, reason), which in failed.items()
+        ]
         raise UserError(f"{name}, {'; '.join(reasons)}")
+
+
+def _see(trace: Path) -> str:
+    """Name the file with the traceback, where there is one."""
+    return f" (traceback in {files.shown(trace)})" if trace.exists() else ""
 
 
 def _outcomes(
@@ -439,12 +543,20 @@ def _outcomes(
     import joblib
     from joblib.externals.loky.process_executor import BrokenProcessPool
 
-    tasks = [joblib.delayed(_seed)(*_call(job, seed)) for job, seed in work]
+    lasting = threading.current_thread() is threading.main_thread()  # Linux means the thread that starts a worker
+    parent = os.getpid() if cluster is None and lasting else None
+    tasks = [joblib.delayed(_seed)(*_call(job, seed), parent) for job, seed in work]
     with _backend(jobs, cluster):
         try:
-            yield from joblib.Parallel(return_as="generator_unordered", batch_size=1)(tasks)
+            results = joblib.Parallel(return_as="generator_unordered", batch_size=1)(tasks)
+            for one in results:  # noqa: UP028, since `yield from` would close the results first
+                yield one
+        except GeneratorExit:  # stopped while a seed was stored: joblib ends the workers, and would warn of it
+            with warnings.catch_warnings(action="ignore"):
+                results.close()
+            raise
         except BrokenProcessPool:
-            hint = "perhaps for lack of memory; the same command goes on where it stopped, with --jobs 1 if need be"
+            hint = "perhaps for lack of memory; the same command goes on where it stopped, without --fresh, with --jobs 1 if need be"
             raise UserError(f"{name}: a worker process died, {hint}") from None
 
 
@@ -475,14 +587,23 @@ def _call(job: _Job, seed: int) -> tuple[str, str, str, int, Path, str, dict[str
 
 
 def _seed(
-    citekey: str, key: str, profile: str, seed: int, checkpoint: Path, config_hash: str, sources: dict[str, str]
+    citekey: str,
+    key: str,
+    profile: str,
+    seed: int,
+    checkpoint: Path,
+    config_hash: str,
+    sources: dict[str, str],
+    parent: int | None = None,
 ) -> tuple[str, int, Result | UserError, float]:
     """Run one seed in whatever process this is; return experiment, seed, result and CPU seconds.
 
-    In place of a result there is a UserError where the seed fails with one, or where the code that this process has loaded is not
-    the one that the seed will be said to come from. Progress and checkpoints need the runs folder, which the workers of a cluster
-    may not share.
+    In place of a result there is a UserError where the seed fails, with the traceback as a note unless it fails with a UserError, or
+    where the code that this process has loaded is not the one that the seed will be said to come from. Progress and checkpoints need
+    the runs folder, which the workers of a cluster may not share. A process started by `parent` for such work ends with it.
     """
+    if parent is not None:
+        _end_with(parent)
     keep_compiled_apart()
     experiment = ledger.experiments(citekey)[key]
     loaded = _loaded_sources(citekey).get(key) or ledger.experiment_sources(citekey, experiment)
@@ -500,9 +621,27 @@ def _seed(
     except UserError as error:
         result = error
     except Exception as error:
-        error.add_note(f"in {citekey}/{key} ({profile}), seed {seed}")
-        raise
+        result = _mistake(error)
     return key, seed, result, time.process_time() - start
+
+
+def _mistake(error: Exception) -> UserError:
+    """Put an error that no user is meant to meet into one line, with its traceback as a note, which reaches other processes too."""
+    line = files.one_line(": ".join(filter(None, (type(error).__name__, str(error)))))
+    known = UserError(textwrap.shorten(line, LONGEST_REASON, placeholder=" ..."))
+    known.add_note("".join(traceback.format_exception(error)))
+    return known
+
+
+def _end_with(parent: int) -> None:
+    """Let Linux kill this process, a worker, as soon as the one that started it has ended, however it ended.
+
+    Nobody would take its results, and a second run might write the same checkpoints.
+    """
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+        if os.getppid() != parent:  # it has ended already
+            os._exit(1)
 
 
 @functools.cache

@@ -1,4 +1,5 @@
 import dataclasses
+import functools
 import json
 import os
 import shutil
@@ -163,11 +164,12 @@ def test_result_of_a_newer_schema(demo, capsys):
     for file in (seed, record):
         good = file.read_text()
         file.write_text(json.dumps(json.loads(good) | {"schema": 99}))
-        before = files(demo)
+        before, message = files(demo), f"{file.relative_to(demo)}, field schema: is 99"
         for command in (["record", "demo2020/walk", "--profile", "quick"], ["check"], ["list"]):
-            assert cli.main(command) == 2
-            message = capsys.readouterr().err
-            assert f"{file.relative_to(demo)}, field schema: is 99" in message and message.count("\n") == 1
+            stops = file == record or command[0] == "record"
+            assert cli.main(command) == (2 if stops else 0)
+            captured = capsys.readouterr()
+            assert message in (captured.err if stops else captured.out) and captured.err.count("\n") == stops
         assert files(demo) == before
         file.write_text(good)
     assert cli.main(["check"]) == 0
@@ -179,6 +181,72 @@ def test_damaged_seed_file_is_named(demo, capsys, content):
     (demo / ".runs" / "demo2020" / "walk.quick" / "1.json").write_bytes(content)
     assert ".runs/demo2020/walk.quick/1.json: is " in fails(capsys, "run", "demo2020/walk")
     assert cli.main(["run", "demo2020/walk", "--fresh", "--jobs", "1"]) == 0
+
+
+WRONG = [
+    {"metrics": None}, {"metrics": {"size": "x", "spread": 1.0}}, {"metrics": {"size": True, "spread": 1.0}}, {"early": [1.0]},
+    {"early": {"first": [1.0]}}, {"sources": {"snnrepro.experiment": ["0"]}}, {"sources": None}, {"config_hash": 1}, {"data": None},
+    {"cpu_seconds": "1"}, {"cpu_seconds": None}, {"metrics": {"size": 10**400, "spread": 1.0}},
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("change", WRONG)
+def test_seed_file_with_a_wrong_type_is_named(demo, capsys, change):
+    for profile in ("quick", "paper"):
+        runner.run("demo2020", "walk", profile, seeds=range(3), jobs=1, quiet=True)
+        runner.record("demo2020", "walk", profile)
+    file = demo / ".runs" / "demo2020" / "walk.quick" / "1.json"
+    file.write_text(json.dumps(json.loads(file.read_text()) | change))
+    wrong = f"{file}: is no result of a seed, field {next(iter(change))} is missing or of a wrong type; delete it and run again"
+    assert fails(capsys, "run", "demo2020/walk") == f"snnrepro: {wrong}\n"
+    for target in ("demo2020/walk", "demo2020"):
+        assert fails(capsys, "record", target, "--profile", "quick") == f"snnrepro: {wrong}\n"
+    assert cli.main(["check"]) == 0
+    checked = capsys.readouterr().out
+    assert f"-      demo2020/walk (quick): not compared, seed 1 damaged: {wrong}\n" in checked
+    assert "size-bounded (paper): recorded" in checked and "1 records not compared\n" in checked
+    assert cli.main(["list"]) == 0
+    listed = capsys.readouterr().out
+    assert f"quick: 3 of 3 seeds recorded, 2 finished here, seed 1 damaged: {wrong}\n" in listed
+    assert "paper: 3 of 100 seeds recorded, 3 finished here\n" in listed
+
+
+def test_damaged_seeds_that_the_profile_does_not_name_matter_to_nobody(demo, capsys):
+    cli.main(["run", "demo2020/walk", "--jobs", "1", "--seeds", "0-2,7"])
+    (demo / ".runs" / "demo2020" / "walk.quick" / "7.json").write_text("{")
+    assert cli.main(["record", "demo2020", "--profile", "quick"]) == 0
+    assert cli.main(["check"]) == cli.main(["list"]) == 0
+    assert "damaged" not in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("target", ["demo2020", "demo2020/walk"])
+def test_fresh_run_that_is_stopped_goes_on_without_fresh(demo, capsys, monkeypatch, target):
+    known = runner.experiments("demo2020")
+    for key in ("broken", "mistaken", "dying", "long"):
+        monkeypatch.delitem(known, key)
+    plain = known["walk"]
+
+    @functools.wraps(plain.function)  # and so of the same sources
+    def stopped(config, seed, progress, checkpoint):
+        if seed == 1:
+            raise KeyboardInterrupt
+        return plain.function(config, seed, progress, checkpoint)
+
+    monkeypatch.setitem(known, "last", plain)
+    command = ["run", target, "--jobs", "1"]
+    assert cli.main(["run", "demo2020", "--jobs", "1"]) == 0
+    with monkeypatch.context() as patch:
+        patch.setitem(known, "walk", dataclasses.replace(plain, function=stopped))
+        capsys.readouterr()
+        assert cli.main([*command, "--fresh"]) == 130
+        last = capsys.readouterr().err.splitlines()[-1]
+        assert last == "snnrepro: stopped; what is finished is kept, the same command without --fresh does the rest"
+        assert runner.finished("demo2020", "walk", "quick") == [0]
+        assert runner.finished("demo2020", "last", "quick") == ([] if target == "demo2020" else [0, 1, 2])
+        assert cli.main(command) == 130
+        assert capsys.readouterr().err.splitlines()[-1].endswith("is kept, the same command does the rest")
+    assert cli.main(command) == 0
+    assert [runner.finished("demo2020", key, "quick") for key in known] == [[0, 1, 2], [0, 1, 2]]
 
 
 def test_truncated_arrays_are_named(demo, capsys):

@@ -10,11 +10,15 @@ import sys
 import time
 from pathlib import Path
 
+import psutil
+import pytest
+
 from snnrepro import files, runner
 
 KILLS = 20
 SEEDS = 100  # a seed waits 80 ms: many more than the twenty short runs can finish
 SNNREPRO = str(Path(sys.executable).with_name("snnrepro"))
+GONE_SECONDS = 10  # much less than a slow seed needs, and half of what an idle worker waits for work
 COMMAND = [SNNREPRO, "run", "demo2020/walk", "--profile", "paper", "--seeds", f"0-{SEEDS - 1}"]
 
 
@@ -34,6 +38,78 @@ def wait_for_progress(folder, process):
                 return
         time.sleep(0.01)
     raise AssertionError("no seed started")
+
+
+@pytest.fixture
+def slow(demo, monkeypatch):
+    """A repository whose seeds take 40 s each."""
+    file = demo / "papers" / "demo2020.py"
+    assert "units=40, pause=0.01" in file.read_text()
+    file.write_text(file.read_text().replace("units=40, pause=0.01", "units=40, pause=5.0"))
+    monkeypatch.setenv("SNNREPRO_PAPERS", str(file.parent))
+    return demo
+
+
+@contextlib.contextmanager
+def under_way(demo, ignored=()):
+    """A run at work and the processes that it has started; some signals are ignored from the start, as under nohup."""
+
+    def ignore():
+        for number in ignored:
+            signal.signal(number, signal.SIG_IGN)
+
+    run = subprocess.Popen(COMMAND, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True, preexec_fn=ignore)
+    workers = []
+    try:
+        wait_for_progress(demo / ".runs" / "demo2020" / "walk.paper", run)
+        workers = psutil.Process(run.pid).children(recursive=True)
+        assert len(workers) >= 2
+        yield run, workers
+    finally:
+        for process in (run, *workers):
+            with contextlib.suppress(psutil.NoSuchProcess):
+                process.kill()
+        run.communicate()
+
+
+@pytest.mark.parametrize(
+    ("number", "ignored"),
+    [(signal.SIGTERM, ()), (signal.SIGTERM, (signal.SIGINT, signal.SIGHUP)), (signal.SIGHUP, ()), (signal.SIGKILL, ())],
+    ids=["term", "term-in-the-background", "hangup", "kill"],
+)
+def test_workers_end_with_a_run_that_is_stopped_alone(slow, number, ignored):
+    with under_way(slow, ignored) as (run, workers):
+        os.kill(run.pid, number)
+        said = run.communicate(timeout=20)[1]
+        assert psutil.wait_procs(workers, GONE_SECONDS)[1] == []
+    if number == signal.SIGKILL:
+        assert run.returncode == -number
+    else:
+        last = "snnrepro: stopped; what is finished is kept, the same command does the rest"
+        assert run.returncode == 128 + number and said.splitlines()[-1] == last
+        assert "Traceback" not in said
+
+
+def test_stop_while_a_seed_is_stored_ends_the_workers_without_a_word(demo, monkeypatch, recwarn):
+    workers = []
+
+    def stop(*arguments):
+        workers.extend(one for one in psutil.Process().children() if "popen_loky" in " ".join(one.cmdline()))
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(runner._Job, "write", stop)
+    with pytest.raises(KeyboardInterrupt):
+        runner.run("demo2020", "walk", "paper", quiet=True)
+    assert len(workers) == 2
+    assert psutil.wait_procs(workers, GONE_SECONDS)[1] == []
+    assert not recwarn.list
+
+
+def test_hangup_does_not_stop_a_run_under_nohup(demo):
+    with under_way(demo, (signal.SIGHUP,)) as (run, _):
+        os.kill(run.pid, signal.SIGHUP)
+        run.communicate(timeout=60)
+        assert run.returncode == 0
 
 
 def test_twenty_kills_lose_no_finished_seed(demo):

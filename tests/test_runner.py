@@ -1,4 +1,5 @@
 import dataclasses
+import functools
 import itertools
 import json
 import os
@@ -270,10 +271,98 @@ def test_file_that_another_process_removes_first_is_no_error(demo, monkeypatch):
 
 
 @pytest.mark.parametrize("jobs", [1, 2])
-def test_error_in_an_experiment_says_which_seed(demo, jobs):
-    with pytest.raises(ZeroDivisionError) as caught:
-        runner.run("demo2020", "mistaken", "quick", seeds=(0, 1), jobs=jobs, quiet=True)
-    assert any(note.startswith("in demo2020/mistaken (quick), seed") for note in caught.value.__notes__)
+def test_mistake_in_an_experiment_is_one_line_with_its_traceback_in_a_file(demo, jobs):
+    with pytest.raises(UserError) as caught:
+        runner.run("demo2020", "mistaken", "quick", seeds=(1, 0), jobs=jobs, quiet=True)
+    trace = folder(demo, "mistaken.quick") / "0.error"
+    line = f"demo2020/mistaken (quick), seeds 0-1: ZeroDivisionError: a mistake (traceback in {trace})"
+    assert str(caught.value) == line
+    written = trace.read_text()
+    assert written.startswith("demo2020/mistaken (quick), seed 0\n\nTraceback (most recent call last):\n")
+    assert 'raise ZeroDivisionError("a mistake")' in written
+
+
+@pytest.mark.parametrize("jobs", [1, 2])
+def test_mistake_in_one_seed_does_not_stop_the_others(demo, jobs):
+    long, place = (
+        {"citekey": "demo2020", "experiment": "long", "profile": "quick", "quiet": True},
+        folder(demo, "long.quick"),
+    )
+    with pytest.raises(UserError, match=r"seed 1: ZeroDivisionError: half-way \(traceback in .*/1\.error\)$"):
+        runner.run(**long, seeds=(1,))
+    with pytest.raises(
+        UserError, match=r"\(quick\), seed 0: ZeroDivisionError: half-way \(traceback in .*/0\.error\)$"
+    ):
+        runner.run(**long, seeds=(0, 1), jobs=jobs)
+    assert runner.finished("demo2020", "long", "quick") == [1]
+    assert [file.name for file in place.glob("*.error")] == ["0.error"]
+    runner.run(**long, seeds=(0, 1), jobs=jobs)
+    assert sorted(file.name for file in place.iterdir()) == ["0.json", "0.npz", "1.json", "1.npz"]
+
+
+def test_traceback_is_that_of_the_last_failure(demo, monkeypatch):
+    errors = [ValueError("matrix\nis singular " + 100 * "very "), UserError("give it")]
+
+    def failing(config, seed, report, checkpoint):
+        raise errors[0]
+
+    known = runner.experiments("demo2020")
+    monkeypatch.setitem(known, "failing", dataclasses.replace(known["walk"], function=failing))
+    with pytest.raises(
+        UserError, match=r"seed 2: ValueError: matrix is singular very .* \.\.\. \(traceback in "
+    ) as caught:
+        runner.run("demo2020", "failing", "quick", seeds=(2,), jobs=1, quiet=True)
+    assert len(str(caught.value).split(" (traceback")[0]) < 400
+    assert (folder(demo, "failing.quick") / "2.error").exists()
+    del errors[0]
+    with pytest.raises(UserError, match=r"seed 2: give it$"):
+        runner.run("demo2020", "failing", "quick", seeds=(2,), jobs=1, quiet=True)
+    assert list(folder(demo, "failing.quick").iterdir()) == []
+
+
+def stopping(monkeypatch, at):
+    """Let the walk be stopped at one seed, as by Ctrl-C; returns the seeds that begin."""
+    known, begun = runner.experiments("demo2020"), []
+    plain = known["walk"].function
+
+    @functools.wraps(plain)  # and so of the same sources
+    def walk(config, seed, report, checkpoint):
+        begun.append(seed)
+        if seed == at:
+            raise KeyboardInterrupt
+        return plain(config, seed, report, checkpoint)
+
+    monkeypatch.setitem(known, "walk", dataclasses.replace(known["walk"], function=walk))
+    return begun
+
+
+def test_fresh_run_that_is_stopped_leaves_no_old_seed_and_is_finished_without_fresh(demo, monkeypatch):
+    whole = walk(jobs=1, seeds=(0, 1, 2, 7))
+    with monkeypatch.context() as patch:
+        stopping(patch, at=1)
+        with pytest.raises(KeyboardInterrupt):
+            walk(jobs=1, fresh=True)
+    assert runner.finished("demo2020", "walk", "quick") == [0, 7]
+    assert sorted({file.name.partition(".")[0] for file in folder(demo).iterdir()} - {"1"}) == ["0", "7"]
+    begun = stopping(monkeypatch, at=None)
+    again = walk(jobs=1)
+    assert begun == [1, 2]
+    np.testing.assert_array_equal(again.metrics["size"], whole.metrics["size"][:3])
+
+
+def test_discard_removes_nothing_where_a_run_is_at_work(demo):
+    walk(jobs=1)
+    runner.run("demo2020", "broken", "quick", seeds=(0,), jobs=1, quiet=True)
+    targets = [("demo2020", "walk"), ("demo2020", "broken")]
+    with runner._alone(runner._job("demo2020", "broken", "quick")), pytest.raises(UserError, match="is at work on"):
+        runner.discard(targets, "quick")
+    assert len(list(folder(demo).iterdir())) == 6
+    left = folder(demo) / "1.0123456789ab.checkpoint.npz"
+    left.write_bytes(b"")
+    runner.discard(targets, "quick", (1, 5))
+    assert sorted(file.name for file in folder(demo).iterdir()) == ["0.json", "0.npz", "2.json", "2.npz"]
+    runner.discard(targets, "quick")
+    assert list(folder(demo).iterdir()) == list(folder(demo, "broken.quick").iterdir()) == []
 
 
 def test_worker_that_dies_is_one_clear_line(demo):
@@ -283,7 +372,7 @@ def test_worker_that_dies_is_one_clear_line(demo):
 
 def test_long_seed_goes_on_from_its_checkpoint(demo, monkeypatch):
     long = {"citekey": "demo2020", "experiment": "long", "profile": "quick", "seeds": (0,), "quiet": True}
-    with pytest.raises(ZeroDivisionError):
+    with pytest.raises(UserError, match="ZeroDivisionError: half-way"):
         runner.run(**long)
     runs = runner.run(**long)
     assert runs.metrics["started_at"][0] == 2
@@ -291,7 +380,7 @@ def test_long_seed_goes_on_from_its_checkpoint(demo, monkeypatch):
 
 
 def test_checkpoint_of_another_configuration_is_not_used(demo, monkeypatch):
-    with pytest.raises(ZeroDivisionError):
+    with pytest.raises(UserError, match="ZeroDivisionError: half-way"):
         runner.run("demo2020", "long", "quick", seeds=(0,), quiet=True)
     known = runner.experiments("demo2020")
     config = dataclasses.replace(known["long"].quick, steps=0)
