@@ -29,11 +29,6 @@ from typing import Any
 import numpy as np
 import threadpoolctl
 
-try:
-    import fcntl
-except ImportError:  # Windows: two runs of one target are not told apart there
-    fcntl = None
-
 from snnrepro import files, ledger, paths, progress
 from snnrepro.errors import UserError
 from snnrepro.experiment import Experiment, Progress, Result, silent
@@ -448,31 +443,13 @@ def _load(job: _Job, seeds: tuple[int, ...]) -> Runs:
     )  # fmt: skip
 
 
-@contextlib.contextmanager
-def _alone(job: _Job) -> Iterator[None]:
-    """Hold the run folder: a second run there would remove the files of the first.
-
-    The lock is one of the system, on a file beside the folder that says whose it is and stays. The system takes the lock from a
-    process that ends, however it ends.
-    """
-    file = job.folder.with_name(f"{job.folder.name}.lock")
+def _alone(job: _Job) -> contextlib.AbstractContextManager[None]:
+    """Hold the run folder: a second run there would remove the files of the first. The lock is a file beside it."""
     try:
         job.folder.mkdir(parents=True, exist_ok=True)
-        lock = file.open("a+b", buffering=0)
     except OSError as error:
         raise UserError(f"{files.shown(job.folder)}: cannot write there: {error.strerror}") from None
-    with lock:
-        try:
-            if fcntl:
-                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            lock.truncate(0)
-            lock.write(str(os.getpid()).encode())
-        except BlockingIOError:
-            whose = f"another run (process {file.read_text()})"
-            raise UserError(f"{whose} is at work on {job.name}; wait until it ends, or stop it") from None
-        except OSError:  # a file system without locks
-            pass
-        yield
+    return files.alone(job.folder.with_name(f"{job.folder.name}.lock"), job.name)
 
 
 @contextlib.contextmanager
@@ -505,11 +482,8 @@ def _compute(work: list[tuple[_Job, int]], jobs: int, cluster: str | None, fresh
     said = {(job.key, seed): f"seed {seed}" if one else f"{job.key}, seed {seed}" for job, seed in work}
     failed: dict[tuple[str, str], list[int]] = {}
     watched = {said[job.key, seed]: job.folder / f"{seed}.progress" for job, seed in work}
-    with (
-        progress.Watch(name, watched, quiet) as watch,
-        contextlib.closing(_outcomes(name, work, jobs, cluster)) as outcomes,
-    ):
-        for key, seed, result, cpu_seconds in outcomes:
+    with progress.Watch(name, watched, quiet) as watch:
+        for key, seed, result, cpu_seconds in _outcomes(name, work, jobs, cluster):
             if isinstance(result, UserError):
                 failed.setdefault((key, str(result)), []).append(seed)
                 watch.failed(said[key, seed], str(result))
