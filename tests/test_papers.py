@@ -135,7 +135,7 @@ def test_record_replays(citekey, name):
 def test_long_records_have_a_short_replay(citekey, name):
     """A replay that runs a whole seed of paper scale would take as long as everything else here."""
     record = ledger.load_record(citekey, name, "paper")
-    if record is not None and max(seed.cpu_seconds for seed in record.seeds.values()) > 30:
+    if record is not None and min(seed.cpu_seconds for seed in record.seeds.values()) > 30:  # the first one compiles
         assert importlib.import_module(f"snnrepro.papers.{citekey}").EXPERIMENTS[name].replay is not None
 
 
