@@ -270,3 +270,46 @@ def test_what_counts_for_one_experiment(package, old, new, counts):
     package("papers/mine.py", old, new)
     assert (source_hashes("snnrepro.papers.mine", "one") != before) == counts
     assert source_hashes("snnrepro.papers.mine") != before
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "counts"),
+    [
+        ("    return x % LIMIT", "    if x < 0:\n        raise UserError('no')\n    return x % LIMIT", False),
+        ("from . import", "from snnrepro.errors import UserError\nfrom . import", False),
+        ("    return x % LIMIT", "    for y in x:\n        if y < 0:\n            raise UserError(y)\n    return x % LIMIT", False),
+        ("    return x % LIMIT", "    if (x := x + 1) < 0:\n        raise UserError('no')\n    return x % LIMIT", True),
+        ("    return x % LIMIT", "    if x < 0:\n        x = 0\n        raise UserError('no')\n    return x % LIMIT", True),
+        ("    return x % LIMIT", "    if x < 0:\n        raise UserError('no')\n    else:\n        x = 1\n    return x", True),
+        ("    return x % LIMIT", "    if x < 0:\n        raise StopIteration\n    return x % LIMIT", True),
+        ("    return x % LIMIT", "    for y in x:\n        if y < 0:\n            raise UserError(y)\n        x = y\n    return x", True),
+    ],
+)  # fmt: skip
+def test_a_guard_counts_for_nothing_unless_it_does_more(package, old, new, counts):
+    before = hashes()
+    package("kernels/fast.py", old, new)
+    assert changed_sources(before, hashes()) == ["snnrepro.kernels.fast"] * counts
+
+
+@pytest.mark.parametrize(
+    ("handled", "counts"),
+    [
+        ("except UserError:\n        return 0", True),
+        ("except (ValueError, Exception):\n        return 0", True),
+        ("except:\n        return 0", True),
+        ("except UserError:\n        if x:\n            return 0\n        raise", True),
+        ("except UserError as error:\n        raise UserError(f'step: {error}') from None", False),
+        ("except ValueError:\n        return 0", False),
+    ],
+)
+def test_guards_count_where_their_error_is_caught(package, handled, counts):
+    package("method.py", "    return fast.run(x)", f"    try:\n        return fast.run(x)\n    {handled}")
+    before = hashes()
+    package(
+        "kernels/fast.py", "    return x % LIMIT", "    if x < 0:\n        raise UserError('no')\n    return x % LIMIT"
+    )
+    assert changed_sources(before, hashes()) == ["snnrepro.kernels.fast"] * counts
+    package("method.py", "return fast.run(x)", "with contextlib.suppress(UserError):\n            return fast.run(x)")
+    before = hashes()
+    package("kernels/fast.py", "x < 0", "x < 1")
+    assert changed_sources(before, hashes()) == ["snnrepro.kernels.fast"]

@@ -1,6 +1,7 @@
 """Where a number comes from: hash of the configuration, hashes of the sources, versions, machine.
 
-A source hash sees the syntax tree of a module and nothing else: comments, layout and docstrings do not change it.
+A source hash sees the syntax tree of a module and nothing else: comments, layout and docstrings do not change it. Nor does a guard, an
+`if` that only raises a `UserError`: a run that has ended was not stopped by one, so that input can be refused without running all again.
 """
 
 import ast
@@ -15,7 +16,7 @@ import platform
 from collections.abc import Iterator, Mapping
 from importlib import metadata
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -87,7 +88,7 @@ def source_hashes(module: str, function: str | None = None) -> dict[str, str]:
     """Hashes of a module and of the snnrepro modules that it imports, directly or not.
 
     Imports are read from the source, so nothing is executed and an import inside a function counts. A package's `__init__` counts
-    with each of its modules.
+    with each of its modules. Guards count only where code on the way catches a `UserError` and goes on.
 
     Args:
         module: full name, like `snnrepro.papers.neftci2019`.
@@ -102,19 +103,35 @@ def source_hashes(module: str, function: str | None = None) -> dict[str, str]:
     """
     if _file(module) is None:
         raise UserError(f"there is no module {module}; a chapter's experiments are in snnrepro/papers/<citekey>.py")
-    hashes: dict[str, str] = {}
+    found = _walk(module, function, guards=False)
+    if any(source.goes_on for source in found.values()):
+        found = _walk(module, function, guards=True)
+    return {name: found[name].hash for name in sorted(found)}
+
+
+class _Source(NamedTuple):
+    """What counts of a file: its hash, what it imports, and whether it catches a `UserError` and goes on."""
+
+    hash: str
+    imports: tuple[str, ...]
+    goes_on: bool
+
+
+def _walk(module: str, function: str | None, guards: bool) -> dict[str, _Source]:
+    """A module and what it imports, directly or not, with guards or without."""
+    found: dict[str, _Source] = {}
     todo = [module]
     while todo:
         name = todo.pop()
-        if name in hashes or _is_bookkeeping(name):
+        if name in found or _is_bookkeeping(name):
             continue
         file = _file(name)
         if file is None:
             continue
-        hashes[name], imported = _read(file, file.stat().st_mtime_ns, name, function if name == module else None)
-        todo += imported
+        found[name] = _read(file, file.stat().st_mtime_ns, name, function if name == module else None, guards)
+        todo += found[name].imports
         todo += _parents(name)
-    return dict(sorted(hashes.items()))
+    return found
 
 
 def experiment_sources(citekey: str, experiment: Experiment) -> dict[str, str]:
@@ -163,17 +180,61 @@ def _file(name: str) -> Path | None:
     return None
 
 
-@functools.lru_cache(maxsize=512)
-def _read(file: Path, changed: int, name: str, function: str | None) -> tuple[str, tuple[str, ...]]:
-    """Hash and imports of a file, or of what one function of it needs; `changed` (its time stamp) is there for the cache."""
+@functools.lru_cache(maxsize=1024)
+def _read(file: Path, changed: int, name: str, function: str | None, guards: bool) -> _Source:
+    """What counts of a file, or of what one function of it needs; `changed` (its time stamp) is there for the cache."""
     try:
         tree = ast.parse(file.read_bytes(), filename=str(file))
     except (SyntaxError, ValueError) as error:
         raise UserError(f"{file}: is not Python: {error}") from None
+    if not guards:
+        tree = _WithoutGuards().visit(tree)
     if function is not None:
         tree = _needed(tree, function)
     package = name if file.name == "__init__.py" else name.rpartition(".")[0]
-    return _sha(_dump(tree)), tuple(dict.fromkeys(_imports(tree, package)))
+    return _Source(_sha(_dump(tree)), tuple(dict.fromkeys(_imports(tree, package))), _goes_on(tree))
+
+
+class _WithoutGuards(ast.NodeTransformer):
+    """Takes guards out, loops that hold nothing else, and the import of the error that they raise."""
+
+    def visit_If(self, node: ast.If) -> ast.stmt | None:
+        """An `if` that only raises a `UserError`, and binds nothing."""
+        raises = (
+            len(node.body) == 1 and isinstance(node.body[0], ast.Raise) and _called(node.body[0].exc) == "UserError"
+        )
+        binds = any(isinstance(child, ast.NamedExpr) for child in ast.walk(node.test))
+        return None if raises and not binds and not node.orelse else self.generic_visit(node)
+
+    def visit_For(self, node: ast.For) -> ast.stmt | None:
+        """A loop over guards."""
+        self.generic_visit(node)
+        return node if node.body or node.orelse else None
+
+    def visit_ImportFrom(self, node: ast.ImportFrom) -> ast.stmt | None:
+        """The import of `UserError`."""
+        return None if node.module == "snnrepro.errors" else node
+
+
+def _called(node: ast.expr | None) -> str:
+    """Name of what a call calls, without the module; empty where it is no call of a name."""
+    return getattr(node.func, "attr", getattr(node.func, "id", "")) if isinstance(node, ast.Call) else ""
+
+
+def _goes_on(tree: ast.AST) -> bool:
+    """Whether something catches a `UserError` and does more than to raise another error."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.ExceptHandler):
+            caught = [node.type] if node.type else []
+            goes_on = not (len(node.body) == 1 and isinstance(node.body[0], ast.Raise))
+        elif _called(node) == "suppress":
+            caught, goes_on = node.args, True
+        else:
+            continue
+        names = {getattr(child, "attr", getattr(child, "id", "")) for part in caught for child in ast.walk(part)}
+        if goes_on and (not caught or names & {"UserError", "Exception", "BaseException"}):
+            return True
+    return False
 
 
 def _needed(tree: ast.Module, function: str) -> ast.Module:
