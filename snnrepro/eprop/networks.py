@@ -65,26 +65,51 @@ def check(neurons: Neurons, weights: Weights) -> None:
     """Do neurons and weights fit?
 
     Raises:
-        UserError: shapes that do not fit, a time constant or threshold that is not positive, weights that are not finite.
+        UserError: shapes that do not fit, a time constant or threshold that is not positive, weights that are not finite, or not all
+            float32 or all float64.
     """
+    if weights.output.ndim != 2 or not weights.output.size:
+        raise UserError(f"e-prop: output weights have shape {weights.output.shape}; give (n, k), not empty")
     n, k = weights.output.shape
     shapes = {"recurrent weights": (weights.recurrent.shape, (n, n)), "input weights": (weights.input.shape[1:], (n,))}
     shapes["beta"] = (np.shape(neurons.beta), (n,))
     for name, (found, expected) in shapes.items():
         if found != expected:
             raise UserError(f"e-prop: {name} end in shape {found}; the output weights {n, k} ask for {expected}")
+    for name in ("tau", "tau_adaptation", "tau_out", "threshold", "refractory", "damping"):
+        if np.ndim(getattr(neurons, name)) > 0:
+            raise UserError(
+                f"e-prop: {name} has shape {np.shape(getattr(neurons, name))}; give one number for all neurons"
+            )
     for name in ("tau", "tau_adaptation", "tau_out", "threshold"):
         if not getattr(neurons, name) > 0:
             raise UserError(f"e-prop: {name} is {getattr(neurons, name)}; it must be positive")
+    if not neurons.refractory >= 0 or neurons.refractory % 1:
+        raise UserError(f"e-prop: refractory is {neurons.refractory}; give a whole number of steps, 0 or more")
+    if not 0 <= neurons.damping < math.inf:
+        raise UserError(f"e-prop: damping is {neurons.damping}; give a finite number, 0 or more")
+    if not isinstance(neurons.beta, np.ndarray):
+        raise UserError(f"e-prop: beta is a {type(neurons.beta).__name__}; give an array")
     if not np.isfinite(neurons.beta).all():
         raise UserError("e-prop: beta is not finite; give a number for each neuron, 0 where it does not adapt")
     for name, w in weights._asdict().items():
+        if w.dtype not in (np.float32, np.float64) or w.dtype != weights.output.dtype:
+            raise UserError(
+                f"e-prop: {name} weights are {w.dtype}, output weights {weights.output.dtype}; give all float32 or float64"
+            )
         if not np.isfinite(w).all():
             raise UserError(f"e-prop: {name} weights are not finite; use a smaller learning rate")
 
 
 def _constants(neurons: Neurons, dtype: np.dtype) -> np.ndarray:
-    """What the compiled loops take of the neurons."""
+    """What the compiled loops take of the neurons.
+
+    Raises:
+        UserError: a time constant or threshold that is not positive.
+    """
+    for name in ("tau", "tau_adaptation", "tau_out", "threshold"):
+        if not getattr(neurons, name) > 0:
+            raise UserError(f"e-prop: {name} is {getattr(neurons, name)}; it must be positive")
     alpha, kappa = math.exp(-1 / neurons.tau), math.exp(-1 / neurons.tau_out)
     rho, threshold = math.exp(-1 / neurons.tau_adaptation), neurons.threshold
     height = neurons.damping / threshold
@@ -182,6 +207,10 @@ def gradients(
     """
     given = _given(weights, activity, error, feedback, rate_error)
     dtype, batch, c = weights.output.dtype, activity.z.shape[1], _constants(neurons, weights.output.dtype)
+    if np.shape(neurons.beta) != activity.z.shape[2:] or not np.isfinite(neurons.beta).all():
+        raise UserError(
+            f"e-prop: beta has shape {np.shape(neurons.beta)}; give {activity.z.shape[2]} finite numbers, as in the run"
+        )
     if signal is not None and (signal.shape != activity.z.shape or signal.dtype != dtype):
         raise UserError(f"e-prop: signal has shape {signal.shape}, {signal.dtype}; give {activity.z.shape}, {dtype}")
     workers = min(threads(), batch)
@@ -243,10 +272,16 @@ def online_gradients(
         watched: synapses `(sender, receiver)` whose traces are kept; senders below m are inputs, the others neurons.
 
     Raises:
-        UserError: parts that do not fit.
+        UserError: parts that do not fit, or an error that is not finite.
     """
     given = _given(weights, activity, error, feedback, rate_error)
     dtype, (steps, batch, n), c = weights.output.dtype, activity.z.shape, _constants(neurons, weights.output.dtype)
+    if np.shape(neurons.beta) != (n,) or not np.isfinite(neurons.beta).all():
+        raise UserError(f"e-prop: beta has shape {np.shape(neurons.beta)}; give {n} finite numbers, as in the run")
+    if watched is not None and np.size(watched) and np.asarray(watched).dtype.kind not in "iu":
+        raise UserError(
+            f"e-prop: watched holds {np.asarray(watched).dtype}; give whole numbers, pairs (sender, receiver)"
+        )
     m, beta = len(weights.input), neurons.beta.astype(dtype)
     learning = _by_sample(given.error @ given.feedback.T)
     before = np.concatenate([np.zeros((1, batch, n), np.uint8), activity.z[:-1]])
@@ -281,13 +316,36 @@ def _given(
     """Errors and feedback in the type of the weights.
 
     Raises:
-        UserError: parts that do not fit, or an error that is not finite.
+        UserError: parts that do not fit, an error or weights that are not finite, or an activity of another type than the weights.
     """
+    for name, w in weights._asdict().items():
+        if w.ndim != 2 or w.dtype not in (np.float32, np.float64) or w.dtype != activity.psi.dtype:
+            raise UserError(
+                f"e-prop: {name} weights are {w.dtype} {w.shape}, the activity {activity.psi.dtype}; give those of the run"
+            )
+        if not np.isfinite(w).all():
+            raise UserError(f"e-prop: {name} weights are not finite; use a smaller learning rate")
+    for name in ("x", "z", "psi", "y"):
+        if getattr(activity, name).ndim != 3 or getattr(activity, name).shape[:2] != activity.z.shape[:2]:
+            raise UserError(
+                f"e-prop: {name} of the activity has shape {getattr(activity, name).shape}; give (time, batch, ...) as in z"
+            )
+    for name in ("x", "z"):
+        if getattr(activity, name).dtype != np.uint8:
+            raise UserError(
+                f"e-prop: {name} of the activity is {getattr(activity, name).dtype}; give spikes as uint8, as from run"
+            )
+    if activity.psi.shape != activity.z.shape:
+        raise UserError(f"e-prop: psi of the activity has shape {activity.psi.shape}; give {activity.z.shape}")
     dtype, batch, (n, k) = weights.output.dtype, activity.z.shape[1], weights.output.shape
     sizes = activity.x.shape[2], activity.z.shape[2], activity.y.shape[2]
     if sizes != (len(weights.input), n, k):
         raise UserError(
             f"e-prop: the activity is that of {sizes} inputs, neurons and outputs, the weights are for {len(weights.input), n, k}"
+        )
+    if weights.input.shape[1] != n or weights.recurrent.shape != (n, n):
+        raise UserError(
+            f"e-prop: input and recurrent weights have shapes {weights.input.shape}, {weights.recurrent.shape}; give (m, {n}), {n, n}"
         )
     feedback = weights.output if feedback is None else feedback
     rate_error = np.zeros((batch, n)) if rate_error is None else rate_error

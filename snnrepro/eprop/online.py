@@ -32,8 +32,8 @@ def stream(
         feedback: B, `(n, k)`; None: the output weights.
 
     Raises:
-        UserError: neurons, weights and feedback that do not fit, no step, input of another width or other than spikes, an error of another
-            shape or not finite.
+        UserError: neurons, weights and feedback that do not fit, no step, input of another width or other than spikes, a batch that
+            changes, an error of another shape or not finite.
     """
     check(neurons, weights)
     w_in, w_rec, w_out = weights
@@ -41,6 +41,8 @@ def stream(
     feedback = w_out if feedback is None else feedback
     if feedback.shape != (n, k):
         raise UserError(f"e-prop: feedback has shape {feedback.shape}; give {n, k}")
+    if not np.isfinite(feedback).all():
+        raise UserError("e-prop: feedback is not finite; use a smaller learning rate")
     w = np.concatenate([w_in, w_rec * (1 - np.eye(n, dtype=dtype))])
     alpha, rho, kappa = (
         dtype.type(math.exp(-1 / tau)) for tau in (neurons.tau, neurons.tau_adaptation, neurons.tau_out)
@@ -50,13 +52,15 @@ def stream(
     height = dtype.type(neurons.damping) / theta
     g, g_out, state = np.zeros((m + n, n), dtype), np.zeros_like(w_out), None
     for t, x in enumerate(inputs):
-        if x.shape[1:] != (m,) or not np.isin(x, (0, 1)).all():
+        if x.shape[1:] != (m,) or not len(x) or not np.isin(x, (0, 1)).all():
             raise UserError(f"e-prop: input of step {t} has shape {x.shape}; give (batch, {m}), each 0 or 1")
         if state is None:
             batch = len(x)
             v, a, z, psi, waits, count, z_filtered = np.zeros((7, batch, n), dtype)
             y = np.zeros((batch, k), dtype)
             state = eps_v, eps_a, filtered = np.zeros((3, batch, m + n, n), dtype)
+        if len(x) != batch:
+            raise UserError(f"e-prop: input of step {t} has {len(x)} samples; give {batch}, as in step 0")
         before = np.concatenate([x, z], 1).astype(dtype)
         v = alpha * v + gain * (before @ w) - theta * z  # Eq. (1)
         a = rho * a + z  # Eq. (2)
@@ -72,7 +76,7 @@ def stream(
         filtered *= kappa
         filtered += (1 - kappa) * psi[:, None] * (eps_v - beta * eps_a)  # Eq. (8)
         z_filtered = kappa * z_filtered + (1 - kappa) * z
-        found = error(t, y).astype(dtype)
+        found = np.asarray(error(t, y.copy()), dtype)  # a copy, since it may be changed in place
         if found.shape != y.shape:
             raise UserError(f"e-prop: the error at step {t} has shape {found.shape}; give {y.shape}")
         if not np.isfinite(found).all():

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from snnrepro.eprop.networks import BPTT, Neurons, Rule
+from snnrepro.errors import UserError
 
 
 class _Spike(torch.autograd.Function):
@@ -54,7 +55,38 @@ def run(
         x: input spikes `(time, batch, m)`.
         rule: which paths the gradient takes.
         feedback: B, `(n, k)`, in place of the output weights in the gradient; None: the output weights.
+
+    Raises:
+        UserError: parts that do not fit, of several types or not finite, or a time constant or threshold that is not positive.
     """
+    for name, w in {
+        "input weights": w_in,
+        "recurrent weights": w_rec,
+        "output weights": w_out,
+        "feedback": feedback,
+    }.items():
+        if w is not None and (w.ndim != 2 or w.dtype not in (torch.float32, torch.float64) or w.dtype != w_out.dtype):
+            raise UserError(
+                f"e-prop: {name} are {w.dtype} {tuple(w.shape)}; give two dimensions, all float32 or all float64"
+            )
+        if w is not None and not torch.isfinite(w).all():
+            raise UserError(f"e-prop: {name} are not finite; use a smaller learning rate")
+    for name, w, rows in (("input weights", w_in, len(w_in)), ("recurrent weights", w_rec, len(w_out))):
+        if w.shape != (rows, len(w_out)):
+            raise UserError(f"e-prop: {name} have shape {tuple(w.shape)}; give {rows, len(w_out)}")
+    if feedback is not None and feedback.shape != w_out.shape:
+        raise UserError(f"e-prop: feedback has shape {tuple(feedback.shape)}; give {tuple(w_out.shape)}")
+    if torch.as_tensor(neurons.beta).shape != w_out.shape[:1]:
+        raise UserError(
+            f"e-prop: beta has shape {tuple(torch.as_tensor(neurons.beta).shape)}; give {tuple(w_out.shape[:1])}"
+        )
+    for name in ("tau", "tau_adaptation", "tau_out", "threshold"):
+        if not getattr(neurons, name) > 0:
+            raise UserError(f"e-prop: {name} is {getattr(neurons, name)}; it must be positive")
+    if x.ndim != 3 or x.shape[2] != len(w_in) or not x.numel():
+        raise UserError(f"e-prop: input has shape {tuple(x.shape)}; give (time, batch, {len(w_in)}), not empty")
+    if not torch.isfinite(x).all():
+        raise UserError("e-prop: input is not finite")
     alpha, rho, kappa = (math.exp(-1 / tau) for tau in (neurons.tau, neurons.tau_adaptation, neurons.tau_out))
     beta = torch.as_tensor(neurons.beta, dtype=w_out.dtype)
     gain = 1 - alpha if neurons.scaled else 1.0

@@ -16,7 +16,13 @@ class Loss(NamedTuple):
 
 
 def squared_error(y: np.ndarray, target: np.ndarray) -> Loss:
-    """Half the sum of the squared difference from a target of the same shape."""
+    """Half the sum of the squared difference from a target of the same shape.
+
+    Raises:
+        UserError: another shape, or a readout that is empty or not of floats.
+    """
+    if not y.size or y.dtype.kind != "f":
+        raise UserError(f"squared_error: readout is {y.dtype} {y.shape}; give floats, not empty")
     if y.shape != target.shape:
         raise UserError(f"squared_error: readout {y.shape}, target {target.shape}; give the same shape")
     error = y - target
@@ -32,10 +38,12 @@ def cross_entropy(y: np.ndarray, label: np.ndarray, last: int) -> Loss:
         last: how many steps count.
 
     Raises:
-        UserError: more steps than there are, or labels that do not fit.
+        UserError: more steps than there are, labels that do not fit, or a readout of another form.
     """
+    if y.ndim != 3 or not y.size or y.dtype.kind != "f":
+        raise UserError(f"cross_entropy: readout is {y.dtype} {y.shape}; give floats (time, batch, k), not empty")
     steps, batch, k = y.shape
-    if not 0 < last <= steps:
+    if not isinstance(last, int | np.integer) or not 0 < last <= steps:
         raise UserError(f"cross_entropy: the last {last} steps of {steps}; give 1 to {steps}")
     if label.shape != (batch,) or label.dtype.kind not in "iu" or not ((label >= 0) & (label < k)).all():
         raise UserError(f"cross_entropy: labels have shape {label.shape}; give {batch} whole numbers below {k}")
@@ -54,10 +62,14 @@ def decisions(y: np.ndarray, last: int) -> np.ndarray:
     """Class with the largest mean readout over the last steps `(batch,)`.
 
     Raises:
-        UserError: more steps than there are, or none.
+        UserError: more steps than there are, or none; a readout of another form, or not finite.
     """
-    if not 0 < last <= len(y):
+    if y.ndim != 3 or 0 in y.shape[1:]:
+        raise UserError(f"decisions: readout has shape {y.shape}; give (time, batch, k), not empty")
+    if not isinstance(last, int | np.integer) or not 0 < last <= len(y):
         raise UserError(f"decisions: the last {last} steps of {len(y)}; give 1 to {len(y)}")
+    if not np.isfinite(y[-last:]).all():
+        raise UserError("decisions: the readout is not finite; use a smaller learning rate")
     return y[-last:].mean(0).argmax(1)
 
 
@@ -70,7 +82,20 @@ def rate_regulariser(z: np.ndarray, target: float, strength: float, per_trial: b
         strength: factor.
         per_trial: the mean is that of each sample, as in NEST, and the loss their mean; otherwise it is that of the batch, as in the
             authors' code.
+
+    Raises:
+        UserError: spikes of another form or none, a target that is no rate, or a negative strength.
     """
+    if z.ndim != 3 or not z.size:
+        raise UserError(f"rate_regulariser: spikes have shape {z.shape}; give (time, batch, n), not empty")
+    if np.ndim(target) or not 0 <= target <= 1:
+        raise UserError(
+            f"rate_regulariser: target is {np.shape(target) or target}; give spikes a step, a number from 0 to 1"
+        )
+    if np.ndim(strength) or not 0 <= strength < math.inf:
+        raise UserError(
+            f"rate_regulariser: strength is {np.shape(strength) or strength}; give a finite number, 0 or more"
+        )
     steps, batch, _ = z.shape
     rate = z.mean(0, dtype=float)
     if not per_trial:
@@ -92,7 +117,16 @@ def kolen_pollack(
 
     Returns:
         the new feedback and the new output weights.
+
+    Raises:
+        UserError: shapes that differ, or a decay that is no share.
     """
+    if not feedback.shape == weights.shape == change.shape:
+        raise UserError(
+            f"kolen_pollack: shapes are {feedback.shape}, {weights.shape}, {change.shape}; give the same three times"
+        )
+    if np.ndim(decay) or not 0 <= decay < 1:
+        raise UserError(f"kolen_pollack: decay is {np.shape(decay) or decay}; give a number from 0 to below 1")
     return (1 - decay) * (feedback + change), (1 - decay) * (weights + change)
 
 

@@ -15,8 +15,14 @@ def sum_of_sines(steps: int, random: np.random.RandomState, periods: tuple[int, 
     """A sum of sines with random amplitudes and phases, from 0 on, scaled to a largest value of 1 `(steps,)`.
 
     Raises:
-        UserError: a period that is longer than the signal.
+        UserError: a period that is longer than the signal or not positive, no period, or random numbers of another kind.
     """
+    if not len(periods) or not min(periods) > 0:
+        raise UserError(f"sum_of_sines: periods are {tuple(periods)}; give one or more, each positive")
+    if not isinstance(steps, int | np.integer):
+        raise UserError(f"sum_of_sines: steps is {steps!r}; give a whole number")
+    if not isinstance(random, np.random.RandomState):
+        raise UserError(f"sum_of_sines: random is a {type(random).__name__}; give a np.random.RandomState")
     if max(periods) > steps:
         raise UserError(f"sum_of_sines: a period of {max(periods)} steps in a signal of {steps}; give a longer signal")
     amplitudes = random.uniform(0.5, 2.0, len(periods))
@@ -31,7 +37,18 @@ def sum_of_sines(steps: int, random: np.random.RandomState, periods: tuple[int, 
 
 
 def frozen_noise(steps: int, inputs: int, rate: float, random: np.random.RandomState) -> np.ndarray:
-    """Poisson spikes, the same in each repetition `(steps, 1, inputs)`; none in the first step. `rate`: spikes a step."""
+    """Poisson spikes, the same in each repetition `(steps, 1, inputs)`; none in the first step. `rate`: spikes a step.
+
+    Raises:
+        UserError: no steps or inputs, a rate that is no probability, or random numbers of another kind.
+    """
+    for name, count in (("steps", steps), ("inputs", inputs)):
+        if not isinstance(count, int | np.integer) or count < 1:
+            raise UserError(f"frozen_noise: {name} is {count!r}; give a whole number, 1 or more")
+    if not 0 <= rate <= 1:
+        raise UserError(f"frozen_noise: rate is {rate}; give spikes a step, from 0 to 1")
+    if not isinstance(random, np.random.RandomState):
+        raise UserError(f"frozen_noise: random is a {type(random).__name__}; give a np.random.RandomState")
     spikes = (random.rand(1, steps, inputs) < rate).astype(np.uint8)
     spikes[0, 0] = 0
     return np.ascontiguousarray(spikes.transpose(1, 0, 2))
@@ -61,7 +78,13 @@ class Evidence(NamedTuple):
     weak: float = 0.3
 
     def steps(self) -> int:
-        """Length of a trial."""
+        """Length of a trial.
+
+        Raises:
+            UserError: a negative length.
+        """
+        if min(self[:5]) < 0:
+            raise UserError(f"evidence: cues, silence, cue, delay, recall are {self[:5]}; give 0 or more each")
         return self.cues * (self.silence + self.cue) + self.delay + self.recall
 
 
@@ -69,9 +92,18 @@ def evidence(task: Evidence, batch: int, random: np.random.RandomState) -> tuple
     """Trials: input spikes `(time, batch, 4 * group)`, labels `(batch,)`, and cues `(batch, cues)`, 0 for left and 1 for right.
 
     Raises:
-        UserError: no trials, or a number of cues that allows a draw.
+        UserError: no trials, a number of cues that allows a draw, a length, rate or probability out of range, or random numbers of
+            another kind.
     """
-    if batch < 1 or task.cues % 2 == 0:
+    for name, least in {"cues": 1, "silence": 0, "cue": 1, "delay": 0, "recall": 1, "group": 1}.items():
+        if not isinstance(getattr(task, name), int | np.integer) or getattr(task, name) < least:
+            raise UserError(f"evidence: {name} is {getattr(task, name)!r}; give a whole number, {least} or more")
+    for name in ("rate", "weak"):
+        if not 0 <= getattr(task, name) <= 1:
+            raise UserError(f"evidence: {name} is {getattr(task, name)}; give a probability, from 0 to 1")
+    if not isinstance(random, np.random.RandomState):
+        raise UserError(f"evidence: random is a {type(random).__name__}; give a np.random.RandomState")
+    if not isinstance(batch, int | np.integer) or batch < 1 or task.cues % 2 == 0:
         raise UserError(
             f"evidence: {batch} trials of {task.cues} cues; give 1 trial or more, and an odd number of cues"
         )

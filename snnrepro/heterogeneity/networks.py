@@ -45,13 +45,25 @@ class Constants(NamedTuple):
     dt: float
 
     def taus(self) -> tuple[Tensor, Tensor]:
-        """Time constants of membrane and synapse in seconds, each `(n,)` or `(1,)`; differentiable."""
+        """Time constants of membrane and synapse in seconds, each `(n,)` or `(1,)`; differentiable.
+
+        Raises:
+            UserError: an unknown form.
+        """
+        if self.form not in FORMS:
+            raise UserError(f"heterogeneity: form is {self.form!r}; choose one of {', '.join(FORMS)}")
         if self.form == "log":
             return self.mem.exp(), self.syn.exp()
         return -self.dt / self.mem.log(), -self.dt / self.syn.log()
 
     def decays(self) -> tuple[Tensor, Tensor]:
-        """b and a, the decays of membrane and synapse over one step, alike."""
+        """b and a, the decays of membrane and synapse over one step, alike.
+
+        Raises:
+            UserError: an unknown form.
+        """
+        if self.form not in FORMS:
+            raise UserError(f"heterogeneity: form is {self.form!r}; choose one of {', '.join(FORMS)}")
         if self.form == "decay":
             return self.mem, self.syn
         return torch.exp(-self.dt / self.mem.exp()), torch.exp(-self.dt / self.syn.exp())  # Eq. (1)
@@ -67,10 +79,14 @@ def draw(mean: float, size: int, initial: str, rng: np.random.Generator) -> np.n
         rng: drawn from in either case, so that what is drawn afterwards is the same.
 
     Raises:
-        UserError: another word for `initial`.
+        UserError: another word for `initial`, a mean that is not positive, or no neurons.
     """
     if initial not in INITIAL:
         raise UserError(f"heterogeneity: initial is {initial!r}; choose one of {', '.join(INITIAL)}")
+    if not 0 < mean < np.inf:
+        raise UserError(f"heterogeneity: the mean time constant is {mean}; give a positive number")
+    if not isinstance(size, int | np.integer) or size < 1:
+        raise UserError(f"heterogeneity: {size} time constants; give a whole number of 1 or more")
     drawn = rng.gamma(SHAPE, mean / SHAPE, size)  # Eq. (8)
     return drawn if initial == "heterogeneous" else np.full(size, mean)
 
@@ -96,14 +112,28 @@ def constants(
         dtype: of the tensors.
 
     Raises:
-        UserError: an unknown word, or limits that are not two positive times, the shorter first.
+        UserError: an unknown word, limits that are not two positive times, the shorter first, or time constants, a step or a dtype that
+            make no sense.
     """
     if training not in TRAINING:
         raise UserError(f"heterogeneity: training is {training!r}; choose one of {', '.join(TRAINING)}")
     if form not in FORMS:
         raise UserError(f"heterogeneity: form is {form!r}; choose one of {', '.join(FORMS)}")
-    if not 0 < limits[0] < limits[1]:
+    if len(limits) != 2 or not 0 < limits[0] < limits[1]:
         raise UserError(f"heterogeneity: limits are {limits}; give two positive times in seconds, the shorter first")
+    if not 0 < dt < np.inf:
+        raise UserError(f"heterogeneity: dt is {dt}; give a positive time in seconds")
+    if not dtype.is_floating_point:
+        raise UserError(f"heterogeneity: dtype is {dtype}; give a floating-point one")
+    for tau in (tau_mem, tau_syn):
+        if np.ndim(tau) > 1 or not np.size(tau) or not (np.asarray(tau) > 0).all():
+            raise UserError(
+                f"heterogeneity: time constants of shape {np.shape(tau)}; give (n,), all positive, in seconds"
+            )
+    if training != "shared" and 1 < np.size(tau_mem) != np.size(tau_syn) > 1:
+        raise UserError(
+            f"heterogeneity: {np.size(tau_mem)} time constants of membranes, {np.size(tau_syn)} of synapses; give as many"
+        )
     made = []
     for tau in (tau_mem, tau_syn):
         tau = np.array([np.mean(tau)]) if training == "shared" else np.asarray(tau, dtype=float)
@@ -115,7 +145,15 @@ def constants(
 
 
 def clamp(c: Constants, limits: tuple[float, float] = LIMITS) -> None:
-    """Move time constants that have left the limits to the nearer limit, in place."""
+    """Move time constants that have left the limits to the nearer limit, in place.
+
+    Raises:
+        UserError: an unknown form, or limits that are not two positive times, the shorter first.
+    """
+    if c.form not in FORMS:
+        raise UserError(f"heterogeneity: form is {c.form!r}; choose one of {', '.join(FORMS)}")
+    if len(limits) != 2 or not 0 < limits[0] < limits[1]:
+        raise UserError(f"heterogeneity: limits are {limits}; give two positive times in seconds, the shorter first")
     low, high = np.log(limits) if c.form == "log" else np.exp(-c.dt / np.asarray(limits))
     for value in (c.mem, c.syn):
         value.data.clamp_(low, high)
@@ -153,8 +191,23 @@ def hidden(
         states: whether potential and current are kept.
 
     Raises:
-        UserError: as `surrogate.lif`.
+        UserError: shapes or dtypes that do not fit, or as `surrogate.lif`.
     """
+    if w.ndim != 2:
+        raise UserError(f"heterogeneity: weights have shape {tuple(w.shape)}; give (units, n)")
+    if v is not None and v.shape != (w.shape[1], w.shape[1]):
+        raise UserError(
+            f"heterogeneity: recurrent weights have shape {tuple(v.shape)}; give ({w.shape[1]}, {w.shape[1]})"
+        )
+    for tau in (c.mem, c.syn):
+        if tuple(tau.shape) not in ((), (1,), (w.shape[1],)):
+            raise UserError(
+                f"heterogeneity: time constants have shape {tuple(tau.shape)}, weights {tuple(w.shape)}; give one for each neuron, or one"
+            )
+    if not isinstance(x, Events) and x.dtype != torch.promote_types(w.dtype, c.mem.dtype):
+        raise UserError(
+            f"heterogeneity: input is {x.dtype}, weights {w.dtype}, time constants {c.mem.dtype}; give all alike"
+        )
     gain = (1 - c.decays()[0]).detach()  # Eq. (3)
     kept = None if v is None else v * gain
     return lif(x, w * gain, neurons(c, threshold, slope), kept, engine=engine, states=states)  # Eqs. (2), (4), (5)
@@ -180,7 +233,18 @@ def scores(
         slope: of the surrogate derivative.
         scale: of the scores.
         engine: as in `surrogate.lif`.
+
+    Raises:
+        UserError: a network of another depth, a readout with another step or gain, a scale that is not positive, or as `hidden`.
     """
+    if len(network.hidden) != 1 or len(network.recurrent) > 1:
+        raise UserError(f"heterogeneity: the network has {len(network.hidden)} hidden layers; give one")
+    if last.dt != c.dt or last.gain != "leak":
+        raise UserError(
+            f"heterogeneity: the readout has dt {last.dt} and gain {last.gain!r}; give {c.dt}, as the hidden layer has, and 'leak'"
+        )
+    if not 0 < scale < np.inf:
+        raise UserError(f"heterogeneity: the scale of the scores is {scale}; give a positive number")
     v = network.recurrent[0] if network.recurrent else None
     spikes = hidden(x, network.hidden[0], v, c, slope=slope, engine=engine).spikes
     return scale * max_over_time(readout(spikes, network.output, last, engine=engine)), spikes  # Eqs. (6), (7)
@@ -195,27 +259,53 @@ def fit(
     limits: tuple[float, float] = LIMITS,
     **how,
 ) -> list[float]:
-    """One update a batch, in place; the loss before each. `how` goes to `scores`."""
+    """One update a batch, in place; the loss before each. `how` goes to `scores`.
+
+    Raises:
+        UserError: no batches, labels that do not fit, or as `scores`.
+    """
     losses = []
     for x, label in batches:
+        if label.dtype != torch.int64 or label.shape != (x.shape[1],):
+            raise UserError(f"fit: labels are {label.dtype} of shape {tuple(label.shape)}; give int64, ({x.shape[1]},)")
+        if not 0 <= int(label.min()) <= int(label.max()) < network.output.shape[1]:
+            raise UserError(
+                f"fit: labels from {int(label.min())} to {int(label.max())}; give classes 0 to {network.output.shape[1] - 1}"
+            )
         loss = classification_loss(scores(x, network, c, last, **how)[0], label)
         optimiser.zero_grad()
         loss.backward()
         optimiser.step()
         clamp(c, limits)
         losses.append(loss.item())
+    if not losses:
+        raise UserError("fit: there are no batches; give one or more")
     return losses
 
 
 def judge(
     network: Network, batches: Iterable[tuple[Tensor | Events, Tensor]], c: Constants, last: LIF, **how
 ) -> tuple[float, float]:
-    """Accuracy, and hidden spikes a sample, over all samples of the batches."""
+    """Accuracy, and hidden spikes a sample, over all samples of the batches.
+
+    Raises:
+        UserError: no batches, labels that do not fit, or as `scores`.
+    """
     right = spikes = samples = 0.0
     with torch.no_grad():
         for x, label in batches:
+            if label.dtype != torch.int64 or label.shape != (x.shape[1],):
+                raise UserError(
+                    f"judge: labels are {label.dtype} of shape {tuple(label.shape)}; give int64, ({x.shape[1]},)"
+                )
+            if not 0 <= int(label.min()) <= int(label.max()) < network.output.shape[1]:
+                raise UserError(
+                    f"judge: labels from {int(label.min())} to {int(label.max())}; give classes 0 to {network.output.shape[1] - 1}"
+                )
             score, s = scores(x, network, c, last, **how)
             right += accuracy(score, label) * len(label)
             spikes += float(s.sum())
             samples += len(label)
+    if not samples:
+        raise UserError("judge: there are no samples; give one batch or more")
     return right / samples, spikes / samples

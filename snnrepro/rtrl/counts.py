@@ -35,7 +35,13 @@ class Size(NamedTuple):
 
 
 def influence_numbers(n: int, m: int, states: int = 2) -> int:
-    """Numbers in the influence matrix of exact RTRL: every state of every neuron, every weight."""
+    """Numbers in the influence matrix of exact RTRL: every state of every neuron, every weight.
+
+    Raises:
+        UserError: a size that is not positive.
+    """
+    if min(n, m, states) < 1:
+        raise UserError(f"influence_numbers: n, m, states are {n, m, states}; give at least 1 each")
     return states * n * n * (m + n)
 
 
@@ -124,11 +130,11 @@ def counted(method: str, size: Size) -> tuple[int, int]:
     """Numbers kept and products a step of a method that runs here.
 
     Raises:
-        UserError: an unknown method, or a size that is not positive.
+        UserError: an unknown method, or a size that is no positive whole number.
     """
     if method not in MEASURED:
         raise UserError(f"counted: method is {method!r}; choose one of {', '.join(MEASURED)}")
-    if min(size[:4]) < 1:
-        raise UserError(f"counted: n, m, k, steps are {size[:4]}; give at least 1 each")
+    if any(not count >= 1 or count % 1 for count in size[:4]):
+        raise UserError(f"counted: n, m, k, steps are {size[:4]}; give at least 1 each, whole numbers")
     numbers, products = MEASURED[method]
     return numbers(size), products(size)

@@ -177,9 +177,11 @@ def jacobian(
         paths: as in `exact`.
 
     Raises:
-        UserError: a step or a sample that the activity does not have.
+        UserError: a step or a sample that the activity does not have, or recurrent weights that do not fit.
     """
     steps, batch, n = activity.s.shape
+    if weights.recurrent.shape != (n, n):
+        raise UserError(f"jacobian: recurrent weights have shape {weights.recurrent.shape}; give {n, n}")
     if not (0 <= step < steps and 0 <= sample < batch):
         raise UserError(f"jacobian: step {step} of {steps}, sample {sample} of {batch}; both count from 0")
     c, p, eye = factors(model, n), model.neuron, np.eye(n)
@@ -208,7 +210,15 @@ def jacobian(
 
 
 def influx(model: Model, weights: Weights, activity: Activity, step: int, sample: int = 0) -> np.ndarray:
-    """F: direct derivative of all states after a step with respect to W and V `(states, (m + n) n)`; weight q goes from q // n to q % n."""
+    """F: direct derivative of all states after a step with respect to W and V `(states, (m + n) n)`; weight q goes from q // n to q % n.
+
+    Raises:
+        UserError: a step or a sample that the activity does not have.
+    """
+    if not (0 <= step < activity.s.shape[0] and 0 <= sample < activity.s.shape[1]):
+        raise UserError(
+            f"influx: step {step} of {activity.s.shape[0]}, sample {sample} of {activity.s.shape[1]}; both count from 0"
+        )
     n, p, c = activity.s.shape[2], model.neuron, factors(model, activity.s.shape[2])
     spiked = activity.s[step - 1, sample] if step else np.zeros(n)
     pre = np.concatenate([activity.x[step, sample], spiked])
@@ -221,8 +231,25 @@ def influx(model: Model, weights: Weights, activity: Activity, step: int, sample
 def by_matrices(
     model: Model, weights: Weights, activity: Activity, error: np.ndarray, diagonal: bool = False
 ) -> Weights:
-    """RTRL as it is written: G = H G + F with matrices. `diagonal`: the blocks of H that couple neurons are set to zero."""
+    """RTRL as it is written: G = H G + F with matrices. `diagonal`: the blocks of H that couple neurons are set to zero.
+
+    Raises:
+        UserError: parts that do not fit, or an error that is not finite.
+    """
+    for name in ("x", "s", "slope", "y"):
+        if getattr(activity, name).ndim != 3 or getattr(activity, name).shape[:2] != activity.s.shape[:2]:
+            raise UserError(
+                f"rtrl: {name} of the activity has shape {getattr(activity, name).shape}; give (time, batch, ...) as in s"
+            )
     steps, batch, n = activity.s.shape
+    if (len(weights.input), *weights.output.shape) != (activity.x.shape[2], n, activity.y.shape[2]):
+        raise UserError(
+            f"rtrl: weights have shapes {[w.shape for w in weights]}, the activity {activity.x.shape, activity.s.shape, activity.y.shape}"
+        )
+    if error.shape != activity.y.shape:
+        raise UserError(f"rtrl: error has shape {error.shape}; give {activity.y.shape}")
+    if not np.isfinite(error).all():
+        raise UserError("rtrl: error is not finite; use a smaller learning rate")
     c, total = factors(model, n), 0.0
     for b in range(batch):
         g = y = 0.0
@@ -240,7 +267,20 @@ def by_matrices(
 
 
 def cosine(a: Weights, b: Weights, names: tuple[str, ...] = ("input", "recurrent")) -> float:
-    """Cosine of the angle between two gradients, of the named weights taken together; 0 where one of them vanishes."""
+    """Cosine of the angle between two gradients, of the named weights taken together; 0 where one of them vanishes.
+
+    Raises:
+        UserError: names of no weights, or gradients that differ in shape or are not finite.
+    """
+    if not names or not set(names) <= set(Weights._fields):
+        raise UserError(f"cosine: names are {names!r}; give a tuple of some of {', '.join(Weights._fields)}")
+    for name in names:
+        if getattr(a, name).shape != getattr(b, name).shape:
+            raise UserError(
+                f"cosine: {name} gradients have shapes {getattr(a, name).shape}, {getattr(b, name).shape}; give the same"
+            )
+        if not (np.isfinite(getattr(a, name)).all() and np.isfinite(getattr(b, name)).all()):
+            raise UserError(f"cosine: {name} gradients are not finite; use a less steep surrogate or smaller weights")
     a, b = (np.concatenate([getattr(w, name).ravel() for name in names]) for w in (a, b))
     size = np.linalg.norm(a) * np.linalg.norm(b)
     return float(a @ b / size) if size > 0 else 0.0
@@ -253,7 +293,15 @@ def _known(paths: str) -> str:
 
 
 def _sizes(model: Model, weights: Weights) -> tuple[int, int, int, bool, bool]:
-    """Inputs, neurons, outputs; whether neurons adapt, whether the readout is leaky."""
+    """Inputs, neurons, outputs; whether neurons adapt, whether the readout is leaky.
+
+    Raises:
+        UserError: weights that do not fit.
+    """
+    if weights.output.ndim != 2 or weights.input.shape[1:] != weights.output.shape[:1]:
+        raise UserError(
+            f"rtrl: input and output weights have shapes {weights.input.shape}, {weights.output.shape}; give (m, n), (n, k)"
+        )
     return len(weights.input), *weights.output.shape, model.neuron.adaptation is not None, model.tau_out is not None
 
 
@@ -265,6 +313,16 @@ def _given(model: Model, weights: Weights, activity: Activity, error: np.ndarray
     """
     check(weights)
     n, k = weights.output.shape
+    for name in ("x", "s", "slope", "y"):
+        if getattr(activity, name).ndim != 3 or getattr(activity, name).shape[:2] != activity.s.shape[:2]:
+            raise UserError(
+                f"rtrl: {name} of the activity has shape {getattr(activity, name).shape}; give (time, batch, ...) as in s"
+            )
+    for name in ("slope", "kick"):
+        if getattr(activity, name).size and getattr(activity, name).shape != activity.s.shape:
+            raise UserError(
+                f"rtrl: {name} of the activity has shape {getattr(activity, name).shape}; give {activity.s.shape}"
+            )
     sizes = activity.x.shape[2], activity.s.shape[2], activity.y.shape[2]
     if sizes != (len(weights.input), n, k):
         raise UserError(

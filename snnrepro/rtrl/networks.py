@@ -78,7 +78,7 @@ def factors(model: Model, n: int) -> Factors:
     """The factors of one step of `n` neurons.
 
     Raises:
-        UserError: parameters that make no sense, or that this method does not have.
+        UserError: parameters that make no sense or are not finite, or that this method does not have.
     """
     p = neurons.check(model.neuron)
     if p.reset not in RESETS or p.refractory > 1:
@@ -87,6 +87,12 @@ def factors(model: Model, n: int) -> Factors:
         )
     if p.surrogate.name not in SURROGATES:
         raise UserError(f"rtrl: surrogate is {p.surrogate.name!r}; choose one of {', '.join(SURROGATES)}")
+    if not (0 <= p.surrogate.slope < np.inf and 0 <= p.surrogate.scale < np.inf):
+        raise UserError(f"rtrl: slope and scale of the surrogate are {p.surrogate[1:]}; give finite numbers, 0 or more")
+    if np.shape(p.threshold) not in ((), (n,)):
+        raise UserError(f"rtrl: threshold has shape {np.shape(p.threshold)}; give one number, or {n}")
+    if np.ndim(model.tau_out):
+        raise UserError(f"rtrl: tau_out has shape {np.shape(model.tau_out)}; give one number in seconds, or None")
     if model.tau_out is not None and not model.tau_out > 0:
         raise UserError(f"rtrl: tau_out is {model.tau_out}; it must be positive, in seconds, or None")
     found = [neurons.alpha(p), neurons.beta(p), neurons.gain(p), neurons.rho(p), neurons.jump(p)]
@@ -96,6 +102,10 @@ def factors(model: Model, n: int) -> Factors:
         rows = [np.broadcast_to(np.asarray(f, float), (n,)).copy() for f in found]
     except ValueError:
         raise UserError(f"rtrl: a parameter has not one entry for each of {n} neurons") from None
+    if not np.isfinite(rows).all():
+        raise UserError(
+            "rtrl: a parameter of the neurons is not finite; look at their time constants and their adaptation"
+        )
     rows += [] if p.adaptation is not None else [np.empty(0)]
     return Factors(*rows, float(neurons.decay(p.dt, model.tau_out)))
 
@@ -104,8 +114,10 @@ def check(weights: Weights) -> None:
     """Do weights fit together?
 
     Raises:
-        UserError: shapes that do not fit, or weights that are not finite.
+        UserError: shapes that do not fit, weights that are not finite, or neither float32 nor float64.
     """
+    if weights.output.ndim != 2 or not weights.output.size:
+        raise UserError(f"rtrl: output weights have shape {weights.output.shape}; give (n, k), not empty")
     n = weights.output.shape[0]
     for name, (found, expected) in {
         "recurrent": (weights.recurrent.shape, (n, n)),
@@ -114,6 +126,8 @@ def check(weights: Weights) -> None:
         if found != expected:
             raise UserError(f"rtrl: {name} weights end in shape {found}; the output weights ask for {expected}")
     for name, w in weights._asdict().items():
+        if w.dtype not in (np.float32, np.float64):
+            raise UserError(f"rtrl: {name} weights are {w.dtype}; give float64, or float32")
         if not np.isfinite(w).all():
             raise UserError(f"rtrl: {name} weights are not finite; use a smaller learning rate")
 
@@ -166,8 +180,10 @@ def cross_entropy(y: np.ndarray, label: np.ndarray) -> Loss:
     """Softmax cross-entropy in every step, averaged over steps and samples. label: class of each sample `(batch,)`.
 
     Raises:
-        UserError: labels that do not fit, or a loss that is not finite.
+        UserError: labels that do not fit, a readout of another form, or a loss that is not finite.
     """
+    if y.ndim != 3 or not y.size:
+        raise UserError(f"rtrl: readout has shape {y.shape}; give (time, batch, k), not empty")
     label = np.asarray(label)
     steps, batch, k = y.shape
     if label.shape != (batch,) or label.dtype.kind not in "iu" or not ((label >= 0) & (label < k)).all():

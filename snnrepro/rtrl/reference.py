@@ -60,11 +60,51 @@ def run(
         feedback: what the derivative of the readout goes back through; None: the output weights.
 
     Raises:
-        UserError: unknown paths.
+        UserError: unknown paths, parts that do not fit, of several types or not finite, or neurons that it does not have.
     """
     if paths not in PATHS:
         raise UserError(f"rtrl: paths is {paths!r}; choose one of {', '.join(PATHS)}")
     p, n = model.neuron, w_rec.shape[0]
+    for name, w in {
+        "input weights": w_in,
+        "recurrent weights": w_rec,
+        "output weights": w_out,
+        "feedback": feedback,
+    }.items():
+        if w is not None and (w.ndim != 2 or w.dtype not in (torch.float32, torch.float64) or w.dtype != x.dtype):
+            raise UserError(
+                f"rtrl: {name} are {w.dtype} {tuple(w.shape)}; give two dimensions, float32 or float64 as the input {x.dtype}"
+            )
+        if w is not None and not torch.isfinite(w).all():
+            raise UserError(f"rtrl: {name} are not finite; use a smaller learning rate")
+    for name, w, rows in (("input weights", w_in, len(w_in)), ("recurrent weights", w_rec, len(w_out))):
+        if w.shape != (rows, len(w_out)):
+            raise UserError(f"rtrl: {name} have shape {tuple(w.shape)}; give {rows, len(w_out)}")
+    if feedback is not None and feedback.shape != w_out.shape:
+        raise UserError(f"rtrl: feedback has shape {tuple(feedback.shape)}; give {tuple(w_out.shape)}")
+    if x.ndim != 3 or x.shape[2] != len(w_in) or not x.numel():
+        raise UserError(f"rtrl: input has shape {tuple(x.shape)}; give (time, batch, {len(w_in)}), not empty")
+    if not torch.isfinite(x).all():
+        raise UserError("rtrl: input is not finite")
+    if p.gain not in ("one", "leak") or p.current not in ("old", "new") or p.refractory > 1:
+        raise UserError(
+            f"rtrl: gain {p.gain!r}, current {p.current!r}, {p.refractory} refractory steps; it can do one or leak, old or new, 0"
+        )
+    if p.reset not in ("multiply", "subtract", "none") or p.surrogate.name not in ("fast_sigmoid", "asymptotic"):
+        raise UserError(
+            f"rtrl: reset {p.reset!r}, surrogate {p.surrogate.name!r}; see RESETS and SURROGATES of rtrl.networks"
+        )
+    for name, tau in {
+        "tau_mem": p.tau_mem,
+        "tau_syn": p.tau_syn,
+        "tau_out": model.tau_out,
+        "threshold": p.threshold,
+    }.items():
+        if tau is not None and (torch.as_tensor(tau).shape not in ((), (n,)) or not (torch.as_tensor(tau) > 0).all()):
+            raise UserError(f"rtrl: {name} must be positive, a number or one for each of {n} neurons")
+    for name in ("tau", "strength"):
+        if p.adaptation is not None and torch.as_tensor(getattr(p.adaptation, name)).shape not in ((), (n,)):
+            raise UserError(f"rtrl: {name} of the adaptation has not one entry for each of {n} neurons")
     alpha, beta, kappa = _decay(p.dt, p.tau_syn), _decay(p.dt, p.tau_mem), _decay(p.dt, model.tau_out)
     gain = 1 - beta if p.gain == "leak" else torch.ones(())
     strength, rho, jump = 0.0, 0.0, 0.0

@@ -23,10 +23,14 @@ def feedback(
         random: all that is random.
 
     Raises:
-        UserError: an unknown kind.
+        UserError: an unknown kind, or output weights of another form.
     """
     if kind not in FEEDBACK:
         raise UserError(f"feedback: kind is {kind!r}; choose one of {', '.join(FEEDBACK)}")
+    if output.ndim != 2 or not output.size or output.dtype.kind != "f" or not np.isfinite(output).all():
+        raise UserError(
+            f"feedback: output weights are {output.dtype} {output.shape}; give finite floats (n, k), not empty"
+        )
     if kind == "symmetric":
         return output
     if kind == "random":
@@ -55,8 +59,10 @@ def local_losses(model: Model, layers: list[Weights], x: np.ndarray, label: np.n
         label: class of each sample `(batch,)`.
 
     Raises:
-        UserError: parts that do not fit.
+        UserError: parts that do not fit, or no layer.
     """
+    if not layers:
+        raise UserError("local_losses: there are no layers; give one or more")
     found = Local([], [], [])
     for weights in layers:
         activity = networks.run(model, weights, x)

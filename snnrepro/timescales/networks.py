@@ -87,6 +87,10 @@ def raw_constant(tau: Tensor, positive: bool) -> Tensor:
     Raises:
         UserError: a time constant that it cannot give.
     """
+    if not tau.is_floating_point() or not (tau < torch.inf).all():
+        raise UserError(
+            f"time constants are {tau.dtype} up to {float(tau.max()):g}; give finite floating-point numbers"
+        )
     if not (tau > (1 if positive else 0)).all():
         raise UserError(f"time constants must be above {1 if positive else 0} steps, found {float(tau.min()):g}")
     return tau - 1.0 + torch.log(-torch.expm1(1.0 - tau)) if positive else tau.clone()
@@ -112,7 +116,18 @@ def network(
         positive: as in `Cell`.
         spread: standard deviations of the time constants, of a normal distribution that is cut to 1.5 steps and more.
         dtype: of all tensors.
+
+    Raises:
+        UserError: a layer without units, no hidden layer, or time constants that are too short, not finite or not three.
     """
+    if len(sizes) < 3 or min(sizes) < 1:
+        raise UserError(f"timescales: sizes are {sizes}; give inputs, one hidden layer or more, and classes")
+    if len(tau) != 3 or not all(1.5 <= value < torch.inf for value in tau):
+        raise UserError(f"timescales: time constants are {tau}; give three of 1.5 or more, counted in steps")
+    if len(spread) != 3 or not all(0 <= value < torch.inf for value in spread):
+        raise UserError(f"timescales: spread is {spread}; give three standard deviations of 0 or more, in steps")
+    if not dtype.is_floating_point:
+        raise UserError(f"timescales: dtype is {dtype}; give a floating-point one")
     *hidden, classes = sizes[1:]
 
     def dense(n: int, m: int) -> Tensor:
@@ -141,7 +156,13 @@ def require_gradients(network: Network, constants: bool) -> None:
 
 
 def neuron(layer: Layer, cell: Cell) -> LIF:
-    """The layer's neurons as the engine knows them."""
+    """The layer's neurons as the engine knows them.
+
+    Raises:
+        UserError: an adaptation that is not finite.
+    """
+    if not abs(cell.strength) < torch.inf:
+        raise UserError(f"timescales: strength is {cell.strength}; give a finite number")
     adaptation = None
     if cell.strength:
         adaptation = Adaptation(time_constant(layer.adp, cell.positive), cell.strength, "leak")
@@ -184,7 +205,21 @@ def run(x: Tensor, network: Network, cell: Cell, engine: Literal["auto", "refere
         network: weights and time constants.
         cell: what the neurons share.
         engine: see `snnrepro.surrogate.lif`.
+
+    Raises:
+        UserError: shapes or dtypes that do not fit, or as `snnrepro.surrogate.lif`.
     """
+    if not network.layers:
+        raise UserError("timescales: the network has no hidden layer; give one or more")
+    if x.ndim != 3 or min(x.shape) < 1 or x.shape[2] != len(network.layers[0].w) - 1:
+        raise UserError(
+            f"timescales: input has shape {tuple(x.shape)}; give (time, batch, {len(network.layers[0].w) - 1}), none of them empty"
+        )
+    for w in network.weights():
+        if x.dtype != w.dtype:
+            raise UserError(f"timescales: input is {x.dtype}, weights are {w.dtype}; give the same")
+    if not torch.isfinite(network.out).all():
+        raise UserError("timescales: the weights of the readout hold NaN or infinite values; give finite ones")
     spikes = []
     for layer in network.layers:
         given = with_bias(spikes[-1] if spikes else x)
@@ -209,7 +244,13 @@ class State(NamedTuple):
 
 
 def zero_state(network: Network, batch: int) -> State:
-    """A silent network."""
+    """A silent network.
+
+    Raises:
+        UserError: an empty batch.
+    """
+    if batch < 1:
+        raise UserError(f"timescales: a batch of {batch}; give 1 or more")
     rest = [network.out.new_zeros(batch, layer.w.shape[1]) for layer in network.layers]
     return State(rest, rest, rest, network.out.new_zeros(batch, network.out.shape[1]))
 
@@ -227,7 +268,19 @@ def step(x: Tensor, before: State, network: Network, cell: Cell) -> State:
         before: state before it.
         network: weights and time constants.
         cell: what the neurons share.
+
+    Raises:
+        UserError: an input or a state that does not fit.
     """
+    if not 0 < len(network.layers) == len(before.s):
+        raise UserError(f"timescales: {len(network.layers)} hidden layers and a state of {len(before.s)}; give as many")
+    if x.ndim != 2 or x.shape != (len(before.v), len(network.layers[0].w) - 1):
+        raise UserError(
+            f"timescales: input of a step has shape {tuple(x.shape)}; give ({len(before.v)}, {len(network.layers[0].w) - 1})"
+        )
+    for layer, s, u, eta in zip(network.layers, *before[:3], strict=True):
+        if not s.shape == u.shape == eta.shape == (len(x), layer.w.shape[1]):
+            raise UserError(f"timescales: a state has shape {tuple(s.shape)}; give ({len(x)}, {layer.w.shape[1]})")
     after = State([], [], [], before.v)
     for layer, s, u, eta in zip(network.layers, *before[:3], strict=True):
         alpha = torch.exp(-1.0 / time_constant(layer.mem, cell.positive))
@@ -246,7 +299,48 @@ def step(x: Tensor, before: State, network: Network, cell: Cell) -> State:
 
 
 def unroll(x: Tensor, network: Network, cell: Cell, state: State | None = None) -> tuple[Run, State]:
-    """Run a network step by step, from a state or from the zero state; what it does, and the state after it."""
+    """Run a network step by step, from a state or from the zero state; what it does, and the state after it.
+
+    Raises:
+        UserError: shapes or dtypes that do not fit, values that are not finite, or parameters that make no sense.
+    """
+    if not network.layers:
+        raise UserError("timescales: the network has no hidden layer; give one or more")
+    if x.ndim != 3 or min(x.shape) < 1 or x.shape[2] != len(network.layers[0].w) - 1:
+        raise UserError(
+            f"timescales: input has shape {tuple(x.shape)}; give (time, batch, {len(network.layers[0].w) - 1}), none of them empty"
+        )
+    for w in network.weights():
+        if x.dtype != w.dtype:
+            raise UserError(f"timescales: input is {x.dtype}, weights are {w.dtype}; give the same")
+        if not torch.isfinite(w).all():
+            raise UserError("timescales: the weights hold NaN or infinite values; give finite ones")
+    if not torch.isfinite(x).all():
+        raise UserError("timescales: the input holds NaN or infinite values; give finite ones")
+    if not 0 < cell.threshold < torch.inf or not abs(cell.strength) < torch.inf:
+        raise UserError(
+            f"timescales: threshold {cell.threshold}, strength {cell.strength}; give a positive threshold, and finite numbers"
+        )
+    for layer in network.layers:
+        if layer.v is not None and layer.v.shape != (layer.w.shape[1], layer.w.shape[1]):
+            raise UserError(
+                f"timescales: recurrent weights have shape {tuple(layer.v.shape)}; give ({layer.w.shape[1]}, {layer.w.shape[1]})"
+            )
+        if not {tuple(layer.mem.shape), tuple(layer.adp.shape)} <= {(1,), (layer.w.shape[1],)}:
+            raise UserError(
+                f"timescales: time constants of a layer have shapes {tuple(layer.mem.shape)}, {tuple(layer.adp.shape)}; "
+                f"give ({layer.w.shape[1]},)"
+            )
+    if network.out.shape != (network.layers[-1].w.shape[1] + 1, len(network.last)):
+        raise UserError(
+            f"timescales: weights of the readout have shape {tuple(network.out.shape)}; "
+            f"give ({network.layers[-1].w.shape[1] + 1}, {len(network.last)})"
+        )
+    for raw in (*network.hidden_constants(), network.last):
+        if not (time_constant(raw, cell.positive) > 0).all():
+            raise UserError(
+                "timescales: a time constant is not positive; keep the raw ones above 0, or set positive=True"
+            )
     state = zero_state(network, x.shape[1]) if state is None else state
     seen = []
     for now in x.unbind(0):

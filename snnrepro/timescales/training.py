@@ -22,8 +22,18 @@ def step_loss(u: Tensor, label: Tensor, skip: int = 0) -> Tensor:
         skip: steps at the start that do not count.
 
     Raises:
-        UserError: a label that is no class.
+        UserError: shapes that do not fit, labels that are no integers or no class, or no labelled step.
     """
+    if u.ndim != 3 or label.shape != u.shape[:2] or not label.numel():
+        raise UserError(
+            f"step_loss: potential {tuple(u.shape)}, labels {tuple(label.shape)}; give (time, batch, classes) and (time, batch)"
+        )
+    if label.dtype != torch.int64:
+        raise UserError(f"step_loss: labels are {label.dtype}; give int64")
+    if not 0 <= skip < len(u):
+        raise UserError(f"step_loss: skip is {skip}; give 0 to {len(u) - 1} steps")
+    if (label[skip:] == UNLABELLED).all():
+        raise UserError("step_loss: no step has a label; give one or more, or skip fewer steps")
     if int(label.max()) >= u.shape[2] or int(label.min()) < UNLABELLED:
         raise UserError(
             f"step_loss: labels from {int(label.min())} to {int(label.max())}, classes 0 to {u.shape[2] - 1}"
@@ -35,12 +45,29 @@ def summed_softmax(u: Tensor, skip: int = 0) -> Tensor:
     """Scores `(batch, classes)`: the softmax of the readout summed over time, from `skip` on.
 
     The authors give these to a cross-entropy, that is, to a second softmax.
+
+    Raises:
+        UserError: a potential that is not `(time, batch, classes)`, or nothing left to sum.
     """
+    if u.ndim != 3 or not 0 <= skip < len(u):
+        raise UserError(
+            f"summed_softmax: potential {tuple(u.shape)}, skip {skip}; give (time, batch, classes) and fewer steps than that"
+        )
     return softmax(u[skip:], 2).sum(0)  # Eq. (8)
 
 
 def optimiser(network: Network, rate: float, hidden_factor: float, last_factor: float) -> torch.optim.Optimizer:
-    """Adam, with a learning rate for the weights and larger ones for the time constants, where these learn."""
+    """Adam, with a learning rate for the weights and larger ones for the time constants, where these learn.
+
+    Raises:
+        UserError: rates that make no sense, or weights that do not learn.
+    """
+    if not 0 < rate < torch.inf or not 0 <= hidden_factor < torch.inf or not 0 <= last_factor < torch.inf:
+        raise UserError(
+            f"optimiser: rate {rate}, factors {hidden_factor} and {last_factor}; give a positive rate and factors of 0 or more"
+        )
+    if not all(w.requires_grad for w in network.weights()):
+        raise UserError("optimiser: weights do not require a gradient; call require_gradients first")
     groups = [{"params": network.weights(), "lr": rate}]
     if network.last.requires_grad:
         groups.append({"params": network.hidden_constants(), "lr": rate * hidden_factor})
@@ -65,7 +92,12 @@ def train_epoch(
         adam: from `optimiser`.
         loss: of the readout's potential and the labels.
         clip: largest norm of a gradient; None: any.
+
+    Raises:
+        UserError: no batches, a norm that is not positive, or as `run` and the loss.
     """
+    if clip is not None and not clip > 0:
+        raise UserError(f"train_epoch: clip is {clip}; give a positive norm, or None")
     losses = []
     for x, label in batches:
         value = loss(run(x, network, cell).u, label)
@@ -75,6 +107,8 @@ def train_epoch(
             torch.nn.utils.clip_grad_norm_([p for group in adam.param_groups for p in group["params"]], clip)
         adam.step()
         losses.append(value.item())
+    if not losses:
+        raise UserError("train_epoch: there are no batches; give one or more")
     return sum(losses) / len(losses)
 
 
@@ -95,10 +129,14 @@ def truncated(
         loss: of the readout's potential and the labels.
 
     Raises:
-        UserError: a window of no steps.
+        UserError: a window of no steps, no input, or labels of another length.
     """
     if window < 1:
         raise UserError(f"truncated: a window of {window} steps; give 1 or more")
+    if not len(x):
+        raise UserError("truncated: the input has no steps; give one or more")
+    if label.ndim == 2 and len(label) != len(x):
+        raise UserError(f"truncated: labels for {len(label)} steps, input of {len(x)}; give as many")
     state, stepwise = None, label.ndim == 2
     for first in range(0, len(x), window):
         here = slice(first, first + window)

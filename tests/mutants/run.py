@@ -192,9 +192,14 @@ def main() -> int:
     names = (HERE / "ci.txt").read_text().split() if options.ci else options.names
     reasons = yaml.safe_load((HERE / "survivors.yml").read_text()) or {}
     selected = mutants(names)
-    baseline(selected)
     with ThreadPoolExecutor(options.jobs) as pool:
-        outcomes = list(pool.map(try_mutant, selected))
+        plain = pool.submit(baseline, selected)
+        tried = [pool.submit(try_mutant, mutant) for mutant in selected]
+        try:
+            plain.result()
+            outcomes = [each.result() for each in tried]
+        finally:  # after a failure nothing else is begun
+            pool.shutdown(cancel_futures=True)
 
     report = table(outcomes, reasons)
     print(report)
