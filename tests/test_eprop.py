@@ -417,6 +417,266 @@ def test_bad_input_is_refused(call, message):
         call(network())
 
 
+def run_with(neurons=None, **weights):
+    n, w, x, _ = network()
+    return networks.run(n._replace(**neurons or {}), w._replace(**weights), x)
+
+
+def gradients_with(method=networks.gradients, activity=None, weights=None, neurons=None, error=None, **options):
+    """Of a network and its activity, of which some parts are replaced."""
+    n, w, x, e = network()
+    found = networks.run(n, w, x)
+    changed = {name: change(getattr(found, name)) for name, change in (activity or {}).items()}
+    return method(
+        n._replace(**neurons or {}), w._replace(**weights or {}), found._replace(**changed), e if error is None else error, **options
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("neurons", "weights", "message"),
+    [
+        ({}, {"output": np.ones(20)}, "output weights have shape (20,); give (n, k), not empty"),
+        ({}, {"output": np.ones((20, 0))}, "output weights have shape (20, 0); give"),
+        ({}, {"output": np.ones((20, 2), int)}, "input weights are float64, output weights int64; give all float32"),
+        ({}, {"input": np.ones((8, 20), np.float32)}, "input weights are float32, output weights float64"),
+        ({}, {"recurrent": np.ones((20, 20), int)}, "recurrent weights are int64, output weights float64"),
+        ({"tau": np.full(20, 9.0)}, {}, "tau has shape (20,); give one number for all neurons"),
+        ({"damping": np.ones(20)}, {}, "damping has shape (20,)"),
+        ({"refractory": -1}, {}, "refractory is -1; give a whole number of steps, 0 or more"),
+        ({"refractory": 1.5}, {}, "refractory is 1.5"),
+        ({"refractory": np.nan}, {}, "refractory is nan"),
+        ({"damping": -0.3}, {}, "damping is -0.3; give a finite number, 0 or more"),
+        ({"damping": np.nan}, {}, "damping is nan"),
+        ({"beta": [0.1] * 20}, {}, "beta is a list; give an array"),
+    ],
+)
+def test_networks_that_make_no_sense_are_refused(neurons, weights, message):
+    with pytest.raises(UserError, match=f"^e-prop: {re.escape(message)}"):
+        run_with(neurons, **weights)
+
+
+@pytest.mark.parametrize("dtype", [int, np.int8, np.float16])
+def test_weights_are_single_or_double(dtype):
+    neurons, weights, x, _ = network()
+    with pytest.raises(UserError, match=f"^e-prop: input weights are {np.dtype(dtype)}, output weights"):
+        networks.run(neurons, Weights(*(w.astype(dtype) for w in weights)), x)
+
+
+@pytest.mark.parametrize("method", [networks.gradients, networks.online_gradients])
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"weights": {"output": np.ones(20)}}, "output weights are float64 (20,), the activity float64; give those of the run"),
+        ({"weights": {"recurrent": np.ones((20, 20), int)}}, "recurrent weights are int64 (20, 20), the activity float64"),
+        ({"weights": dict.fromkeys(Weights._fields, np.ones((20, 20), np.float32))}, "input weights are float32 (20, 20)"),
+        ({"weights": {"recurrent": np.full((20, 20), np.nan)}}, "recurrent weights are not finite"),
+        ({"weights": {"recurrent": np.ones((3, 3))}}, "input and recurrent weights have shapes (8, 20), (3, 3)"),
+        ({"weights": {"input": np.ones((8, 1))}}, "input and recurrent weights have shapes (8, 1), (20, 20)"),
+        ({"neurons": {"beta": np.zeros(3)}}, "beta has shape (3,); give 20 finite numbers, as in the run"),
+        ({"neurons": {"beta": np.full(20, np.inf)}}, "beta has shape (20,); give 20 finite numbers"),
+        ({"neurons": {"tau_out": 0}}, "tau_out is 0; it must be positive"),
+        ({"neurons": {"tau": -5.0}}, "tau is -5.0; it must be positive"),
+        ({"activity": {"x": lambda x: x[:9]}}, "x of the activity has shape (9, 3, 8); give (time, batch, ...) as in z"),
+        ({"activity": {"psi": lambda psi: psi[:, :1]}}, "psi of the activity has shape (80, 1, 20)"),
+        ({"activity": {"y": lambda y: y[:9]}, "error": np.ones((9, 3, 2))}, "y of the activity has shape (9, 3, 2)"),
+        ({"activity": {"x": lambda x: x[0]}}, "x of the activity has shape (3, 8)"),
+        ({"activity": {"psi": lambda psi: psi[:, :, :5]}}, "psi of the activity has shape (80, 3, 5); give (80, 3, 20)"),
+        ({"activity": {"x": lambda x: x.astype(float)}}, "x of the activity is float64; give spikes as uint8"),
+        ({"activity": {"z": lambda z: z.astype(bool)}}, "z of the activity is bool; give spikes as uint8"),
+    ],
+)  # fmt: skip
+def test_activity_of_another_network_is_refused(method, changes, message):
+    with pytest.raises(UserError, match=f"^e-prop: {re.escape(message)}"):
+        gradients_with(method, **changes)
+
+
+def same(w):
+    """Weights as gradients of themselves."""
+    return Weights(*(part.copy() for part in w))
+
+
+def after_one(change):
+    adam, g = optimisers.Adam(0.1), same(network()[1])
+    adam.changes(g)
+    return adam.changes(g._replace(output=change(g.output)))
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (
+            lambda w: gradients_with(networks.online_gradients, watched=np.array([[0.7, 1.9]])),
+            "e-prop: watched holds float64; give whole numbers, pairs (sender, receiver)",
+        ),
+        (lambda w: optimisers.descend(w[1], same(w[1]), -0.1), "descend: the learning rate is -0.1; give a finite"),
+        (lambda w: optimisers.descend(w[1], same(w[1]), np.nan), "descend: the learning rate is nan"),
+        (lambda w: optimisers.descend(w[1], same(w[1]), np.ones(2)), "descend: the learning rate is (2,)"),
+        (
+            lambda w: optimisers.descend(w[1], same(w[1])._replace(output=np.ones((20, 1))), 0.1),
+            "descend: output weights are float64 (20, 2), gradients float64 (20, 1); give the same, floats",
+        ),
+        (
+            lambda w: optimisers.descend(w[1], same(w[1])._replace(output=np.ones((20, 2), np.float32)), 0.1),
+            "descend: output weights are float64 (20, 2), gradients float32 (20, 2)",
+        ),
+        (
+            lambda w: optimisers.descend(*[Weights(*(p.astype(int) for p in w[1]))] * 2, 0.1),
+            "descend: input weights are int64 (8, 20), gradients int64 (8, 20)",
+        ),
+        (
+            lambda w: optimisers.add(w[1], same(w[1])._replace(recurrent=np.ones((20, 1)))),
+            "add: recurrent weights are float64 (20, 20), changes float64 (20, 1); give the same, floats",
+        ),
+        (
+            lambda w: optimisers.add(w[1]._replace(input=np.ones((8, 20), int)), same(w[1])),
+            "add: input weights are int64 (8, 20), changes float64 (8, 20)",
+        ),
+        (lambda w: optimisers.Adam(-0.1).changes(w[1]), "Adam: the learning rate is -0.1; give a finite number"),
+        (lambda w: optimisers.Adam(0.1, first=1.0).changes(w[1]), "Adam: first, second, epsilon are (1.0, 0.999, 1e-08)"),
+        (lambda w: optimisers.Adam(0.1, second=1.5).changes(w[1]), "Adam: first, second, epsilon are (0.9, 1.5, 1e-08)"),
+        (lambda w: optimisers.Adam(0.1, epsilon=0).changes(w[1]), "Adam: first, second, epsilon are (0.9, 0.999, 0)"),
+        (
+            lambda w: optimisers.Adam(0.1).changes(Weights(*(p.astype(int) for p in w[1]))),
+            "Adam: input gradients are int64; give floats",
+        ),
+        (lambda w: after_one(lambda g: g[:, :1]), "Adam: output gradients are float64 (20, 1), not as before; take a new"),
+        (lambda w: after_one(lambda g: g.astype(np.float32)), "Adam: output gradients are float32 (20, 2), not as before"),
+        (lambda w: signals.squared_error(w[3][:0], w[3][:0]), "squared_error: readout is float64 (0, 3, 2); give floats"),
+        (
+            lambda w: signals.squared_error(np.zeros((2, 1, 1), np.uint8), np.ones((2, 1, 1), np.uint8)),
+            "squared_error: readout is uint8 (2, 1, 1)",
+        ),
+        (
+            lambda w: signals.cross_entropy(w[3][:, 0], np.zeros(3, int), 5),
+            "cross_entropy: readout is float64 (80, 2); give floats (time, batch, k), not empty",
+        ),
+        (lambda w: signals.cross_entropy(w[3].astype(int), np.zeros(3, int), 5), "cross_entropy: readout is int64"),
+        (lambda w: signals.cross_entropy(w[3][:, :, :0], np.zeros(3, int), 5), "cross_entropy: readout is float64 (80, 3, 0)"),
+        (lambda w: signals.cross_entropy(w[3], np.zeros(3, int), 5.0), "cross_entropy: the last 5.0 steps of 80; give 1"),
+        (lambda w: signals.decisions(w[3][:, 0], 5), "decisions: readout has shape (80, 2); give (time, batch, k)"),
+        (lambda w: signals.decisions(w[3][:, :, :0], 5), "decisions: readout has shape (80, 3, 0)"),
+        (lambda w: signals.decisions(w[3], 5.0), "decisions: the last 5.0 steps of 80; give 1 to 80"),
+        (lambda w: signals.decisions(w[3] * np.nan, 5), "decisions: the readout is not finite; use a smaller"),
+        (lambda w: signals.rate_regulariser(w[2][:, 0], 0.1, 1.0), "rate_regulariser: spikes have shape (80, 8); give"),
+        (lambda w: signals.rate_regulariser(w[2][:0], 0.1, 1.0, True), "rate_regulariser: spikes have shape (0, 3, 8)"),
+        (lambda w: signals.rate_regulariser(w[2], 10.0, 1.0), "rate_regulariser: target is 10.0; give spikes a step, a number"),
+        (lambda w: signals.rate_regulariser(w[2], np.full(8, 0.1), 1.0), "rate_regulariser: target is (8,)"),
+        (lambda w: signals.rate_regulariser(w[2], 0.1, -1.0), "rate_regulariser: strength is -1.0; give a finite number"),
+        (lambda w: signals.rate_regulariser(w[2], 0.1, np.ones(8)), "rate_regulariser: strength is (8,)"),
+        (
+            lambda w: signals.kolen_pollack(w[1].output[:, :1], w[1].output, w[1].output, 0.1),
+            "kolen_pollack: shapes are (20, 1), (20, 2), (20, 2); give the same three times",
+        ),
+        (
+            lambda w: signals.kolen_pollack(w[1].output, w[1].output, w[1].output[0], 0.1),
+            "kolen_pollack: shapes are (20, 2), (20, 2), (2,)",
+        ),
+        (lambda w: signals.kolen_pollack(*[w[1].output] * 3, 1.5), "kolen_pollack: decay is 1.5; give a number from 0"),
+        (lambda w: signals.kolen_pollack(*[w[1].output] * 3, np.ones(2)), "kolen_pollack: decay is (2,)"),
+        (
+            lambda w: stream(w[0], w[1], w[2], lambda t, y: y, np.full((20, 2), np.nan)),
+            "e-prop: feedback is not finite; use a smaller learning rate",
+        ),
+        (
+            lambda w: stream(w[0], w[1], [w[2][0], w[2][1][:2]], lambda t, y: y),
+            "e-prop: input of step 1 has 2 samples; give 3, as in step 0",
+        ),
+        (lambda w: stream(w[0], w[1], w[2][:, :0], lambda t, y: y), "e-prop: input of step 0 has shape (0, 8); give"),
+        (lambda w: stream(w[0], w[1], w[2], lambda t, y: None), "e-prop: the error at step 0 has shape (); give (3, 2)"),
+    ],
+)  # fmt: skip
+def test_settings_and_shapes_out_of_range_are_refused(call, message):
+    with pytest.raises(UserError, match=f"^{re.escape(message)}"):
+        call(network())
+
+
+SHORT = tasks.Evidence(cues=3, silence=2, cue=4, delay=5, recall=6)
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (lambda r: tasks.sum_of_sines(1000, r, ()), "sum_of_sines: periods are (); give one or more, each positive"),
+        (lambda r: tasks.sum_of_sines(1000, r, (200, 0)), "sum_of_sines: periods are (200, 0)"),
+        (lambda r: tasks.sum_of_sines(1e3, r), "sum_of_sines: steps is 1000.0; give a whole number"),
+        (
+            lambda r: tasks.sum_of_sines(1000, np.random.default_rng(0)),
+            "sum_of_sines: random is a Generator; give a np",
+        ),
+        (lambda r: tasks.frozen_noise(0, 5, 0.1, r), "frozen_noise: steps is 0; give a whole number, 1 or more"),
+        (lambda r: tasks.frozen_noise(1e2, 5, 0.1, r), "frozen_noise: steps is 100.0"),
+        (lambda r: tasks.frozen_noise(9, -1, 0.1, r), "frozen_noise: inputs is -1"),
+        (lambda r: tasks.frozen_noise(9, 5, 40.0, r), "frozen_noise: rate is 40.0; give spikes a step, from 0 to 1"),
+        (lambda r: tasks.frozen_noise(9, 5, np.nan, r), "frozen_noise: rate is nan"),
+        (lambda r: tasks.frozen_noise(9, 5, 0.1, np.random.default_rng(0)), "frozen_noise: random is a Generator"),
+        (lambda r: tasks.evidence(SHORT._replace(silence=-1), 2, r), "evidence: silence is -1; give a whole number, 0"),
+        (lambda r: tasks.evidence(SHORT._replace(delay=-9), 2, r), "evidence: delay is -9; give a whole number, 0"),
+        (lambda r: tasks.evidence(SHORT._replace(delay=2.5), 2, r), "evidence: delay is 2.5"),
+        (lambda r: tasks.evidence(SHORT._replace(cue=0), 2, r), "evidence: cue is 0; give a whole number, 1 or more"),
+        (lambda r: tasks.evidence(SHORT._replace(recall=-6), 2, r), "evidence: recall is -6"),
+        (lambda r: tasks.evidence(SHORT._replace(group=0), 2, r), "evidence: group is 0"),
+        (lambda r: tasks.evidence(SHORT._replace(cues=-1), 2, r), "evidence: cues is -1"),
+        (
+            lambda r: tasks.evidence(SHORT._replace(rate=40.0), 2, r),
+            "evidence: rate is 40.0; give a probability, from 0",
+        ),
+        (lambda r: tasks.evidence(SHORT._replace(weak=-0.1), 2, r), "evidence: weak is -0.1"),
+        (lambda r: tasks.evidence(SHORT._replace(weak=np.nan), 2, r), "evidence: weak is nan"),
+        (
+            lambda r: tasks.evidence(SHORT, 2, np.random.default_rng(0)),
+            "evidence: random is a Generator; give a np.ran",
+        ),
+        (lambda r: tasks.evidence(SHORT, 2.0, r), "evidence: 2.0 trials of 3 cues; give 1 trial or more"),
+        (
+            lambda r: SHORT._replace(delay=-9).steps(),
+            "evidence: cues, silence, cue, delay, recall are (3, 2, 4, -9, 6)",
+        ),
+    ],
+)
+def test_tasks_out_of_range_are_refused(call, message):
+    with pytest.raises(UserError, match=f"^{re.escape(message)}"):
+        call(np.random.RandomState(0))
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        (
+            {"w_in": lambda w: w.long()},
+            "input weights are torch.int64 (8, 20); give two dimensions, all float32 or all",
+        ),
+        ({"w_in": lambda w: w.float()}, "input weights are torch.float32 (8, 20)"),
+        ({"w_rec": lambda w: w * np.nan}, "recurrent weights are not finite; use a smaller learning rate"),
+        ({"w_in": lambda w: w[:, :1]}, "input weights have shape (8, 1); give (8, 20)"),
+        ({"w_rec": lambda w: w[:, :1]}, "recurrent weights have shape (20, 1); give (20, 20)"),
+        ({"w_out": lambda w: w[:, 0]}, "output weights are torch.float64 (20,)"),
+        ({"feedback": lambda w: w[:, :1]}, "feedback has shape (20, 1); give (20, 2)"),
+        ({"feedback": lambda w: w.float()}, "feedback are torch.float32 (20, 2)"),
+        ({"x": lambda x: x[:, 0]}, "input has shape (80, 8); give (time, batch, 8), not empty"),
+        ({"x": lambda x: x[:0]}, "input has shape (0, 3, 8)"),
+        ({"x": lambda x: x * np.nan}, "input is not finite"),
+        ({"neurons": lambda n: n._replace(beta=np.ones((3, 1)))}, "beta has shape (3, 1); give (20,)"),
+        ({"neurons": lambda n: n._replace(tau=-1.0)}, "tau is -1.0; it must be positive"),
+    ],
+)
+def test_the_torch_network_refuses_what_does_not_fit(changes, message):
+    neurons, weights, x, _ = network()
+    given_ = dict(zip(("w_in", "w_rec", "w_out", "x"), map(torch.from_numpy, (*weights, x)), strict=True))
+    given_ |= {"neurons": neurons, "feedback": given_["w_out"]}
+    with pytest.raises(UserError, match=f"^e-prop: {re.escape(message)}"):
+        reference.run(**given_ | {name: change(given_[name]) for name, change in changes.items()})
+
+
+def test_an_error_that_changes_the_readout_in_place_does_no_harm():
+    neurons, weights, x, _ = network()
+
+    def in_place(t, y):
+        y -= 1
+        return y
+
+    assert_close(stream(neurons, weights, x, in_place)[0], stream(neurons, weights, x, lambda t, y: y - 1)[0], 0)
+
+
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 def test_a_wrong_answer_that_is_sure_has_a_finite_loss(dtype):
     y = np.zeros((1, 1, 2), dtype)

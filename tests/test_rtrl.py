@@ -508,3 +508,144 @@ def gradient_with(case, method=exact, **changes):
 def test_bad_input_is_refused(call, message):
     with pytest.raises(UserError, match=f"^{re.escape(message)}"):
         call(network())
+
+
+def activity_with(method=exact, weights=None, error=None, **changes):
+    """A gradient with an activity of which some parts are replaced."""
+    model, w, x, e, _ = network()
+    activity = networks.run(model, w, x)
+    changed = {name: change(getattr(activity, name)) for name, change in changes.items()}
+    return method(model, w._replace(**weights or {}), activity._replace(**changed), e if error is None else error)
+
+
+@pytest.mark.parametrize("method", [exact, local, by_lines, adjoint])
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"weights": {"output": np.ones(12)}}, "output weights have shape (12,); give (n, k), not empty"),
+        ({"weights": {"output": np.ones((12, 3), int)}}, "output weights are int64; give float64, or float32"),
+        ({"x": lambda x: x[:9]}, "x of the activity has shape (9, 2, 6); give (time, batch, ...) as in s"),
+        ({"slope": lambda s: s[:, :1]}, "slope of the activity has shape (40, 1, 12); give (time, batch, ...) as in s"),
+        ({"slope": lambda s: s[:, :, :0]}, "slope of the activity has shape (40, 2, 0); give (40, 2, 12)"),
+        (
+            {"kick": lambda k: np.ones((9, 2, 12))},
+            "kick of the activity has shape (9, 2, 12); give (40, 2, 12), or none",
+        ),
+        ({"y": lambda y: y[:9], "error": np.ones((9, 2, 3))}, "y of the activity has shape (9, 2, 3)"),
+        ({"x": lambda x: x[0]}, "x of the activity has shape (2, 6)"),
+    ],
+)
+def test_activity_of_another_network_is_refused(method, changes, message):
+    with pytest.raises(UserError, match=f"^rtrl: {re.escape(message)}"):
+        activity_with(method, **changes)
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (lambda c: networks.run(c[0], c[1]._replace(output=np.ones((12, 0))), c[2]), "rtrl: output weights have shape"),
+        (
+            lambda c: networks.run(c[0], Weights(*(w.astype(np.int8) for w in c[1])), c[2]),
+            "rtrl: input weights are int8; give float64, or float32",
+        ),
+        (
+            lambda c: networks.run(network(surrogate=Surrogate("fast_sigmoid", -10.0))[0], *c[1:3]),
+            "rtrl: slope and scale of the surrogate are (-10.0, 1.0); give finite numbers, 0 or more",
+        ),
+        (
+            lambda c: networks.run(network(surrogate=Surrogate("fast_sigmoid", 10.0, np.nan))[0], *c[1:3]),
+            "rtrl: slope and scale of the surrogate are (10.0, nan)",
+        ),
+        (
+            lambda c: networks.run(network(threshold=np.ones((2, 1)))[0], *c[1:3]),
+            "rtrl: threshold has shape (2, 1); give one number, or 12",
+        ),
+        (
+            lambda c: networks.run(c[0]._replace(tau_out=np.full(3, 0.02)), *c[1:3]),
+            "rtrl: tau_out has shape (3,); give one number in seconds, or None",
+        ),
+        (
+            lambda c: networks.run(network(adaptation=Adaptation(0.05, np.nan))[0], *c[1:3]),
+            "rtrl: a parameter of the neurons is not finite",
+        ),
+        (lambda c: networks.cross_entropy(c[3][:, 0], np.array([0, 1])), "rtrl: readout has shape (40, 3); give (time,"),
+        (lambda c: networks.cross_entropy(c[3][:, :0], np.zeros(0, int)), "rtrl: readout has shape (40, 0, 3)"),
+        (
+            lambda c: gradients.influence(c[0], c[1]._replace(output=np.ones(12))),
+            "rtrl: input and output weights have shapes (6, 12), (12,); give (m, n), (n, k)",
+        ),
+        (
+            lambda c: gradients.traces(c[0], c[1]._replace(input=np.ones((6, 3)))),
+            "rtrl: input and output weights have shapes (6, 3), (12, 3)",
+        ),
+        (lambda c: activity_with(by_matrices, error=c[3][1:]), "rtrl: error has shape (39, 2, 3); give (40, 2, 3)"),
+        (lambda c: activity_with(by_matrices, error=c[3] * np.nan), "rtrl: error is not finite; use a smaller"),
+        (lambda c: activity_with(by_matrices, {"output": np.ones(12)}), "rtrl: weights have shapes [(6, 12), (12, 12), (12,)]"),
+        (lambda c: activity_with(by_matrices, slope=lambda s: s[:9]), "rtrl: slope of the activity has shape (9, 2, 12)"),
+        (lambda c: activity_with(by_matrices, {"recurrent": np.ones((3, 3))}), "jacobian: recurrent weights have shape (3, 3)"),
+        (lambda c: gradients.influx(*c[:2], networks.run(*c[:3]), -1), "influx: step -1 of 40, sample 0 of 2; both count"),
+        (lambda c: gradients.influx(*c[:2], networks.run(*c[:3]), 0, 2), "influx: step 0 of 40, sample 2 of 2"),
+        (lambda c: gradients.cosine(c[1], c[1], "input"), "cosine: names are 'input'; give a tuple of some of input,"),
+        (lambda c: gradients.cosine(c[1], c[1], ()), "cosine: names are ()"),
+        (
+            lambda c: gradients.cosine(c[1], c[1]._replace(input=c[1].input.T)),
+            "cosine: input gradients have shapes (6, 12), (12, 6); give the same",
+        ),
+        (
+            lambda c: gradients.cosine(c[1], c[1]._replace(recurrent=c[1].recurrent * np.nan)),
+            "cosine: recurrent gradients are not finite",
+        ),
+        (
+            lambda c: rules.feedback("uniform", np.ones((12, 3), int), np.random.default_rng(0)),
+            "feedback: output weights are int64 (12, 3); give finite floats (n, k), not empty",
+        ),
+        (lambda c: rules.feedback("random", np.ones((0, 3)), np.random.default_rng(0)), "feedback: output weights are float64 (0, 3)"),
+        (lambda c: rules.feedback("random", c[4] * np.nan, np.random.default_rng(0)), "feedback: output weights are float64"),
+        (lambda c: rules.local_losses(c[0], [], c[2], np.array([0, 1])), "local_losses: there are no layers; give one"),
+        (lambda c: counts.influence_numbers(-1, 2), "influence_numbers: n, m, states are (-1, 2, 2); give at least 1 each"),
+        (lambda c: counts.counted("rtrl", Size(2.5, 3, 3, 3)), "counted: n, m, k, steps are (2.5, 3, 3, 3); give at least 1 each, whole"),
+        (lambda c: counts.counted("rtrl", Size(np.nan, 3, 3, 3)), "counted: n, m, k, steps are (nan, 3, 3, 3)"),
+    ],
+)  # fmt: skip
+def test_settings_and_shapes_out_of_range_are_refused(call, message):
+    with pytest.raises(UserError, match=f"^{re.escape(message)}"):
+        call(network())
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        (
+            {"w_in": lambda w: w.long()},
+            "input weights are torch.int64 (6, 12); give two dimensions, float32 or float64 as",
+        ),
+        (
+            {"x": lambda x: x.float()},
+            "input weights are torch.float64 (6, 12); give two dimensions, float32 or float64 as",
+        ),
+        ({"w_out": lambda w: w[:, 0]}, "output weights are torch.float64 (12,)"),
+        ({"w_rec": lambda w: w * np.nan}, "recurrent weights are not finite; use a smaller learning rate"),
+        ({"w_in": lambda w: w[:, :1]}, "input weights have shape (6, 1); give (6, 12)"),
+        ({"w_rec": lambda w: w[:, :1]}, "recurrent weights have shape (12, 1); give (12, 12)"),
+        ({"feedback": lambda w: w[:, :1]}, "feedback has shape (12, 1); give (12, 3)"),
+        ({"x": lambda x: x[:, 0]}, "input has shape (40, 6); give (time, batch, 6), not empty"),
+        ({"x": lambda x: x[:0]}, "input has shape (0, 2, 6)"),
+        ({"x": lambda x: x * np.nan}, "input is not finite"),
+        ({"gain": "exact"}, "gain 'exact', current 'old', 0 refractory steps; it can do one or leak"),
+        ({"refractory": 5}, "gain 'leak', current 'old', 5 refractory steps"),
+        ({"reset": "zero"}, "reset 'zero', surrogate 'fast_sigmoid'; see RESETS and SURROGATES of rtrl.networks"),
+        ({"surrogate": Surrogate("sigmoid")}, "reset 'multiply', surrogate 'sigmoid'"),
+        ({"tau_mem": -1.0}, "tau_mem must be positive, a number or one for each of 12 neurons"),
+        ({"tau_syn": np.full((2, 1), 5e-3)}, "tau_syn must be positive, a number or one for each of 12"),
+        ({"threshold": 0.0}, "threshold must be positive"),
+        ({"adaptation": Adaptation(0.05, np.ones(3))}, "strength of the adaptation has not one entry for each of 12"),
+        ({"model": lambda m: m._replace(tau_out=-0.02)}, "tau_out must be positive"),
+    ],
+)
+def test_the_torch_network_refuses_what_does_not_fit(changes, message):
+    model, weights, x, _, _ = network(**{name: value for name, value in changes.items() if not callable(value)})
+    given_ = dict(zip(("w_in", "w_rec", "w_out", "x"), map(torch.from_numpy, (*weights, x)), strict=True))
+    given_ |= {"model": model, "feedback": given_["w_out"]}
+    replaced = {name: change(given_[name]) for name, change in changes.items() if callable(change)}
+    with pytest.raises(UserError, match=f"^rtrl: {re.escape(message)}"):
+        reference.run(**given_ | replaced)

@@ -318,11 +318,10 @@ def _given(model: Model, weights: Weights, activity: Activity, error: np.ndarray
             raise UserError(
                 f"rtrl: {name} of the activity has shape {getattr(activity, name).shape}; give (time, batch, ...) as in s"
             )
-    for name in ("slope", "kick"):
-        if getattr(activity, name).size and getattr(activity, name).shape != activity.s.shape:
-            raise UserError(
-                f"rtrl: {name} of the activity has shape {getattr(activity, name).shape}; give {activity.s.shape}"
-            )
+    if activity.slope.shape != activity.s.shape:
+        raise UserError(f"rtrl: slope of the activity has shape {activity.slope.shape}; give {activity.s.shape}")
+    if activity.kick.size and activity.kick.shape != activity.s.shape:
+        raise UserError(f"rtrl: kick of the activity has shape {activity.kick.shape}; give {activity.s.shape}, or none")
     sizes = activity.x.shape[2], activity.s.shape[2], activity.y.shape[2]
     if sizes != (len(weights.input), n, k):
         raise UserError(
