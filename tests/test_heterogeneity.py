@@ -1,6 +1,7 @@
 """Networks with trained time constants, and the timing and rate tasks: against the plain network, by hand, and by counting."""
 
 import itertools
+import re
 
 import numpy as np
 import pytest
@@ -209,6 +210,140 @@ def test_constants_start_where_they_are_told_and_stay_within_the_limits(form):
 )
 def test_a_wrong_word_is_named(call, message):
     with pytest.raises(UserError, match=message) as caught:
+        call()
+    assert "\n" not in str(caught.value)
+
+
+FIVE, NAN = np.full(5, 20e-3), float("nan")
+X, W, V = torch.ones(7, 2, 4, dtype=DOUBLE), torch.ones(4, 5, dtype=DOUBLE), torch.ones(5, 5, dtype=DOUBLE)
+LABEL, LAST = torch.tensor([0, 2]), LIF(20e-3, 10e-3, DT, reset="none", gain="leak")
+NET = Network((W,), torch.ones(5, 3, dtype=DOUBLE), (V,))
+
+
+def made(mem=FIVE, syn=FIVE, **how):
+    return networks.constants(mem, syn, **{"dt": DT, "dtype": DOUBLE} | how)
+
+
+def spikes(x=X, w=W, v=V, c=None, **how):
+    return networks.hidden(x, w, v, c or made(), **how)
+
+
+def scored(network=NET, last=LAST, **how):
+    return networks.scores(X, network, made(), last, **how)
+
+
+def fitted(*labels):
+    network = Network((W.clone().requires_grad_(),), NET.output.clone().requires_grad_())
+    adam = torch.optim.Adam(network.weights().values())
+    return networks.fit(network, [(X, label) for label in labels], made(), LAST, adam)
+
+
+def judged(*labels):
+    return networks.judge(NET, [(X, label) for label in labels], made(), LAST)
+
+
+def plain(x=X, w=W, v=V, a=V[0] / 2, b=V[0] / 2, **how):
+    return reference.hidden(x, w, v, a, b, **how)
+
+
+def read(s=X, w=W, a=V[0] / 2, b=V[0] / 2):
+    return reference.readout(s, w, a, b)
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (
+            lambda: networks.draw(NAN, 3, "homogeneous", None),
+            "heterogeneity: the mean time constant is nan; give a pos",
+        ),
+        (
+            lambda: networks.draw(0.0, 3, "homogeneous", None),
+            "heterogeneity: the mean time constant is 0.0; give a pos",
+        ),
+        (lambda: networks.draw(1.0, 0, "homogeneous", None), "heterogeneity: 0 time constants; give a whole number"),
+        (
+            lambda: networks.draw(1.0, 2.0, "homogeneous", None),
+            "heterogeneity: 2.0 time constants; give a whole number",
+        ),
+        (lambda: made(limits=(1e-3, 0.1, 0.2)), "heterogeneity: limits are (0.001, 0.1, 0.2); give two positive times"),
+        (lambda: made(dt=-1e-3), "heterogeneity: dt is -0.001; give a positive time in seconds"),
+        (lambda: made(dtype=torch.int64), "heterogeneity: dtype is torch.int64; give a floating-point one"),
+        (lambda: made(-FIVE), "heterogeneity: time constants of shape (5,); give (n,), all positive"),
+        (lambda: made(FIVE * NAN), "heterogeneity: time constants of shape (5,); give (n,), all positive"),
+        (lambda: made(FIVE[:0], FIVE[:0]), "heterogeneity: time constants of shape (0,); give (n,), all positive"),
+        (lambda: made(FIVE, FIVE[:, None]), "heterogeneity: time constants of shape (5, 1); give (n,), all positive"),
+        (lambda: made(FIVE[:4]), "heterogeneity: 4 time constants of membranes, 5 of synapses; give as many"),
+        (lambda: made()._replace(form="tau").taus(), "heterogeneity: form is 'tau'; choose one of log, decay"),
+        (lambda: made()._replace(form="tau").decays(), "heterogeneity: form is 'tau'; choose one of log, decay"),
+        (lambda: networks.clamp(made()._replace(form="tau")), "heterogeneity: form is 'tau'; choose one of log, decay"),
+        (
+            lambda: networks.clamp(made(), (0.05, 0.01)),
+            "heterogeneity: limits are (0.05, 0.01); give two positive times",
+        ),
+        (lambda: networks.neurons(made(), slope=NAN), "heterogeneity: the slope is nan; give 0 or more"),
+        (lambda: spikes(w=W[:, 0]), "heterogeneity: weights have shape (4,); give (units, n)"),
+        (
+            lambda: spikes(w=W[:, :1], v=None),
+            "heterogeneity: time constants have shape (5,), weights (4, 1); give one for",
+        ),
+        (
+            lambda: spikes(c=made(syn=FIVE[:1])._replace(syn=torch.ones(3))),
+            "heterogeneity: time constants have shape (3,)",
+        ),
+        (lambda: spikes(v=V[:, :1]), "heterogeneity: recurrent weights have shape (5, 1); give (5, 5)"),
+        (
+            lambda: spikes(X.float()),
+            "heterogeneity: input is torch.float32, weights torch.float64, time constants torch.fl",
+        ),
+        (
+            lambda: spikes(X.float(), W.float(), V.float()),
+            "heterogeneity: input is torch.float32, weights torch.float32",
+        ),
+        (
+            lambda: scored(Network((W, V), NET.output, (V, V))),
+            "heterogeneity: the network has 2 hidden layers; give one",
+        ),
+        (
+            lambda: scored(NET._replace(output=NET.output.float())),
+            "heterogeneity: weights of the readout are torch.float32",
+        ),
+        (
+            lambda: scored(last=LAST._replace(dt=1e-3)),
+            "heterogeneity: the readout has dt 0.001 and gain 'leak'; give 0.005",
+        ),
+        (
+            lambda: scored(last=LAST._replace(gain="one")),
+            "heterogeneity: the readout has dt 0.005 and gain 'one'; give",
+        ),
+        (lambda: scored(scale=-1.0), "heterogeneity: the scale of the scores is -1.0; give a positive number"),
+        (lambda: fitted(), "fit: there are no batches; give one or more"),
+        (lambda: fitted(LABEL, LABEL[:1]), "fit: labels are torch.int64 of shape (1,); give int64, (2,)"),
+        (lambda: fitted(LABEL.double()), "fit: labels are torch.float64 of shape (2,); give int64, (2,)"),
+        (lambda: fitted(torch.rand(2, 3)), "fit: labels are torch.float32 of shape (2, 3); give int64, (2,)"),
+        (lambda: fitted(LABEL - 100), "fit: labels from -100 to -98; give classes 0 to 2"),
+        (lambda: fitted(LABEL + 1), "fit: labels from 1 to 3; give classes 0 to 2"),
+        (lambda: judged(), "judge: there are no samples; give one batch or more"),
+        (lambda: judged(LABEL[:1]), "judge: labels are torch.int64 of shape (1,); give int64, (2,)"),
+        (lambda: judged(LABEL.double()), "judge: labels are torch.float64 of shape (2,); give int64, (2,)"),
+        (lambda: judged(LABEL + 1), "judge: labels from 1 to 3; give classes 0 to 2"),
+        (lambda: plain(X[0]), "heterogeneity: input (2, 4), weights (4, 5); give (time, batch, units) and (units, n)"),
+        (lambda: plain(X[:0]), "heterogeneity: input (0, 2, 4), weights (4, 5); give (time, batch, units)"),
+        (lambda: plain(w=W[:3]), "heterogeneity: input (7, 2, 4), weights (3, 5); give (time, batch, units)"),
+        (lambda: plain(X.float()), "heterogeneity: input is torch.float32, weights are torch.float64; give the same"),
+        (lambda: plain(X * NAN), "heterogeneity: the input or the weights hold NaN"),
+        (lambda: plain(v=V[:, :1]), "heterogeneity: recurrent weights (5, 1); give finite ones of shape (5, 5)"),
+        (lambda: plain(v=V * NAN), "heterogeneity: recurrent weights (5, 5); give finite ones"),
+        (lambda: plain(a=V[:2, :1]), "heterogeneity: decays have shape (2, 1); give (5,) or (1,), from 0 to 1"),
+        (lambda: plain(b=V[0] * 2), "heterogeneity: decays have shape (5,); give (5,) or (1,), from 0 to 1"),
+        (lambda: plain(threshold=NAN), "heterogeneity: the threshold is nan; give a positive number"),
+        (lambda: read(X[0]), "heterogeneity: spikes (2, 4), weights (4, 5); give (time, batch, n) and (n, classes)"),
+        (lambda: read(X[:0]), "heterogeneity: spikes (0, 2, 4), weights (4, 5); give (time, batch, n)"),
+        (lambda: read(b=V[0] * 9), "heterogeneity: decays have shape (5,); give (5,) or (1,), from 0 to 1"),
+    ],
+)
+def test_input_that_does_not_fit_is_refused(call, message):
+    with pytest.raises(UserError, match=f"^{re.escape(message)}") as caught:
         call()
     assert "\n" not in str(caught.value)
 

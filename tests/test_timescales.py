@@ -1,6 +1,7 @@
 """Networks of adaptive neurons with trained time constants: the engine against the loop, gradients, truncation, losses."""
 
 import math
+import re
 
 import pytest
 import torch
@@ -262,6 +263,173 @@ def test_truncated_ends_the_gradient_at_the_window():
     assert not gradient[:20].any() and gradient[20:].any()
     with pytest.raises(UserError, match="window of 0 steps"):
         next(training.truncated(x, label, network, cell, 0, training.step_loss))
+
+
+def layered(**changed):
+    """A small network with a changed layer."""
+    network = made(0)[0]
+    return network._replace(layers=(network.layers[0]._replace(**changed),))
+
+
+def stepped(x=None, sizes=(4, 9, 3), batch=4, cut=None, recurrent=True):
+    """A step from the silent state of a network, or a state that is cut."""
+    network, cell, given, _ = made(0, recurrent=recurrent)
+    state = networks.zero_state(made(0, sizes)[0], batch)
+    return networks.step(given[0] if x is None else x, state if cut is None else state._replace(u=[cut]), network, cell)
+
+
+def epoch(batches, clip=None):
+    network, cell, _, _ = made(0)
+    return training.train_epoch(
+        batches, network, cell, training.optimiser(network, 1e-2, 1.0, 1.0), training.step_loss, clip
+    )
+
+
+def drawn(sizes=(4, 9, 3), tau=(8.0, 15.0, 10.0), **how):
+    return networks.network(sizes, tau, torch.Generator(), **how)
+
+
+def cut(x, label, window=7):
+    network, cell, _, _ = made(0)
+    return list(training.truncated(x, label, network, cell, window, training.step_loss))
+
+
+DOUBLE = torch.float64
+X, LABEL = torch.zeros(30, 4, 4, dtype=DOUBLE), torch.zeros(30, 4, dtype=torch.int64)
+U, NAN = torch.zeros(30, 4, 3), float("nan")
+UNSOUND = made(0)[0]._replace(out=torch.cat([torch.zeros(9, 3, dtype=DOUBLE), torch.full((1, 3), NAN, dtype=DOUBLE)]))
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (
+            lambda: networks.raw_constant(torch.tensor([5]), False),
+            "time constants are torch.int64 up to 5; give finite",
+        ),
+        (lambda: networks.raw_constant(torch.tensor([math.inf]), True), "time constants are torch.float32 up to inf"),
+        (lambda: drawn((4, 3)), "timescales: sizes are (4, 3); give inputs, one hidden layer or more, and classes"),
+        (lambda: drawn((4, 0, 3)), "timescales: sizes are (4, 0, 3); give inputs"),
+        (lambda: drawn(tau=(8.0, 15.0)), "timescales: time constants are (8.0, 15.0); give three of 1.5 or more"),
+        (lambda: drawn(tau=(20e-3, 0.2, 20e-3)), "timescales: time constants are (0.02, 0.2, 0.02); give three of 1.5"),
+        (lambda: drawn(spread=(3.0,)), "timescales: spread is (3.0,); give three standard deviations"),
+        (lambda: drawn(spread=(-3.0, 0.0, 0.0)), "timescales: spread is (-3.0, 0.0, 0.0); give three"),
+        (lambda: drawn(dtype=torch.int64), "timescales: dtype is torch.int64; give a floating-point one"),
+        (
+            lambda: networks.unroll(X, *made(0)[:2], networks.zero_state(made(0)[0], 1)),
+            "timescales: input of a step has shape (4, 4); give (1, 4)",
+        ),
+        (lambda: networks.zero_state(made(0)[0], 0), "timescales: a batch of 0; give 1 or more"),
+        (lambda: stepped(sizes=(4, 9, 9, 3)), "timescales: 1 hidden layers and a state of 2; give as many"),
+        (lambda: stepped(X), "timescales: input of a step has shape (30, 4, 4); give (4, 4)"),
+        (lambda: stepped(batch=1), "timescales: input of a step has shape (4, 4); give (1, 4)"),
+        (lambda: stepped(X[0].float()), "timescales: input is torch.float32, weights are torch.float64; give the same"),
+        (
+            lambda: stepped(sizes=(4, 1, 3), recurrent=False),
+            "timescales: a state has shapes (4, 1), (4, 1), (4, 1); give (4, 9)",
+        ),
+        (
+            lambda: stepped(cut=torch.zeros(1, 9)),
+            "timescales: a state has shapes (4, 9), (1, 9), (4, 9); give (4, 9) three",
+        ),
+        (
+            lambda: training.step_loss(U, LABEL.T),
+            "step_loss: potential (30, 4, 3), labels (4, 30); give (time, batch, cl",
+        ),
+        (lambda: training.step_loss(U, LABEL[:5]), "step_loss: potential (30, 4, 3), labels (5, 4); give"),
+        (lambda: training.step_loss(U[:0], LABEL[:0]), "step_loss: potential (0, 4, 3), labels (0, 4); give"),
+        (lambda: training.step_loss(U, LABEL.double()), "step_loss: labels are torch.float64; give int64"),
+        (lambda: training.step_loss(U, LABEL, 30), "step_loss: skip is 30; give 0 to 29 steps"),
+        (lambda: training.step_loss(U, LABEL, -3), "step_loss: skip is -3; give 0 to 29 steps"),
+        (lambda: training.step_loss(U, LABEL - 1), "step_loss: no step has a label; give one or more"),
+        (
+            lambda: training.summed_softmax(U, 30),
+            "summed_softmax: potential (30, 4, 3), skip 30; give (time, batch, cl",
+        ),
+        (lambda: training.summed_softmax(U, -3), "summed_softmax: potential (30, 4, 3), skip -3; give"),
+        (lambda: training.summed_softmax(U[0]), "summed_softmax: potential (4, 3), skip 0; give"),
+        (
+            lambda: training.optimiser(made(0)[0], -1.0, 1.0, 1.0),
+            "optimiser: rate -1.0, factors 1.0 and 1.0; give a pos",
+        ),
+        (
+            lambda: training.optimiser(made(0)[0], 1e-2, 1.0, NAN),
+            "optimiser: rate 0.01, factors 1.0 and nan; give a pos",
+        ),
+        (
+            lambda: training.optimiser(drawn(), 1e-2, 1.0, 1.0),
+            "optimiser: weights do not require a gradient; call requ",
+        ),
+        (lambda: epoch([]), "train_epoch: there are no batches; give one or more"),
+        (lambda: epoch([(X, LABEL)], NAN), "train_epoch: clip is nan; give a positive norm, or None"),
+        (lambda: epoch([(X, LABEL)], -1.0), "train_epoch: clip is -1.0; give a positive norm, or None"),
+        (lambda: epoch([(X, LABEL[:, :1])]), "step_loss: potential (30, 4, 3), labels (30, 1); give"),
+        (lambda: cut(X[:0], LABEL[:0]), "truncated: the input has no steps; give one or more"),
+        (lambda: cut(X, LABEL[:28]), "truncated: labels for 28 steps, input of 30; give as many"),
+    ],
+)
+def test_input_that_does_not_fit_is_refused(call, message):
+    with pytest.raises(UserError, match=f"^{re.escape(message)}") as caught:
+        call()
+    assert "\n" not in str(caught.value)
+
+
+GIVE = "timescales: input has shape {}; give (time, batch, 4), none of them empty"
+
+
+@pytest.mark.parametrize(
+    ("changed", "engine", "written"),
+    [
+        ({"network": made(0)[0]._replace(layers=())}, "timescales: the network has no hidden layer; give one", None),
+        ({"x": X[0]}, GIVE.format("(4, 4)"), None),
+        ({"x": X[:0]}, GIVE.format("(0, 4, 4)"), None),
+        ({"x": X[..., :3]}, GIVE.format("(30, 4, 3)"), None),
+        ({"x": X.float()}, "timescales: input is torch.float32, weights are torch.float64; give the same", None),
+        (
+            {"network": layered(w=torch.ones(5, 9))},
+            "timescales: input is torch.float64, weights are torch.float32; give the same",
+            None,
+        ),
+        ({"x": X + NAN}, "lif: the input holds NaN", "timescales: the input holds NaN or infinite values; give finite"),
+        (
+            {"cell": Cell(strength=NAN)},
+            "timescales: strength is nan; give a finite",
+            "timescales: threshold 0.1, strength nan",
+        ),
+        (
+            {"cell": Cell(0.0)},
+            "LIF: threshold must be positive",
+            "timescales: threshold 0.0, strength 0.0; give a positive",
+        ),
+        ({"network": UNSOUND}, "timescales: the weights of the readout hold NaN", "timescales: the weights hold NaN"),
+        (
+            {"network": layered(v=torch.ones(9, 1, dtype=DOUBLE))},
+            "lif: recurrent weights have shape (9, 1); give (9, 9)",
+            "timescales: recurrent weights have shape (9, 1); give (9, 9)",
+        ),
+        (
+            {"network": layered(mem=torch.ones(4, 1))},
+            "lif: a time constant has not one entry for each of 9 neurons",
+            "timescales: time constants of a layer have shapes (4, 1), (9,); give (9,)",
+        ),
+        (
+            {"network": made(0)[0]._replace(last=torch.ones(2))},
+            "lif: a time constant has not one entry for each of 3 neurons",
+            "timescales: weights of the readout have shape (10, 3); give (10, 2)",
+        ),
+        (
+            {"network": layered(mem=-torch.ones(9)), "cell": Cell(positive=False)},
+            "LIF: tau_mem must be positive, in seconds",
+            "timescales: a time constant is not positive; keep the raw ones above 0, or set positive=True",
+        ),
+    ],
+)
+def test_both_networks_refuse_what_does_not_fit(changed, engine, written):
+    given = {"x": X, "network": made(0)[0], "cell": Cell()} | changed
+    for run, message in ((networks.run, engine), (networks.unroll, written or engine)):
+        with pytest.raises(UserError, match=f"^{re.escape(message)}") as caught:
+            run(**given)
+        assert "\n" not in str(caught.value)
 
 
 def test_truncated_takes_one_label_a_sequence():

@@ -160,7 +160,13 @@ def clamp(c: Constants, limits: tuple[float, float] = LIMITS) -> None:
 
 
 def neurons(c: Constants, threshold: float = 1.0, slope: float = 100.0) -> LIF:
-    """The neurons of the paper: subtractive reset without gradient, SuperSpike, membrane one step behind the synapse."""
+    """The neurons of the paper: subtractive reset without gradient, SuperSpike, membrane one step behind the synapse.
+
+    Raises:
+        UserError: a slope that is negative or not finite.
+    """
+    if not 0 <= slope < np.inf:
+        raise UserError(f"heterogeneity: the slope is {slope}; give 0 or more")
     tau_mem, tau_syn = c.taus()
     return LIF(
         tau_mem, tau_syn, c.dt, threshold, reset="subtract", current="old", surrogate=Surrogate("fast_sigmoid", slope)
@@ -239,6 +245,10 @@ def scores(
     """
     if len(network.hidden) != 1 or len(network.recurrent) > 1:
         raise UserError(f"heterogeneity: the network has {len(network.hidden)} hidden layers; give one")
+    if network.output.dtype != torch.promote_types(network.hidden[0].dtype, c.mem.dtype):
+        raise UserError(
+            f"heterogeneity: weights of the readout are {network.output.dtype}, others {network.hidden[0].dtype}; give the same"
+        )
     if last.dt != c.dt or last.gain != "leak":
         raise UserError(
             f"heterogeneity: the readout has dt {last.dt} and gain {last.gain!r}; give {c.dt}, as the hidden layer has, and 'leak'"

@@ -278,9 +278,14 @@ def step(x: Tensor, before: State, network: Network, cell: Cell) -> State:
         raise UserError(
             f"timescales: input of a step has shape {tuple(x.shape)}; give ({len(before.v)}, {len(network.layers[0].w) - 1})"
         )
+    if x.dtype != network.out.dtype:
+        raise UserError(f"timescales: input is {x.dtype}, weights are {network.out.dtype}; give the same")
     for layer, s, u, eta in zip(network.layers, *before[:3], strict=True):
         if not s.shape == u.shape == eta.shape == (len(x), layer.w.shape[1]):
-            raise UserError(f"timescales: a state has shape {tuple(s.shape)}; give ({len(x)}, {layer.w.shape[1]})")
+            raise UserError(
+                f"timescales: a state has shapes {tuple(s.shape)}, {tuple(u.shape)}, {tuple(eta.shape)}; "
+                f"give ({len(x)}, {layer.w.shape[1]}) three times"
+            )
     after = State([], [], [], before.v)
     for layer, s, u, eta in zip(network.layers, *before[:3], strict=True):
         alpha = torch.exp(-1.0 / time_constant(layer.mem, cell.positive))
