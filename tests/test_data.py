@@ -19,6 +19,7 @@ from rich.progress import Progress
 
 from snnrepro import cli, data
 from snnrepro.data import registry
+from snnrepro.data.timing import Rates, Timing, rates, timing
 from snnrepro.errors import UserError
 
 REAL_DATA = os.environ.get("SNNREPRO_DATA")
@@ -448,7 +449,9 @@ def test_dense_events_round_trip(events):
 
 
 def test_event_after_the_end_is_an_error():
-    with pytest.raises(IndexError):
+    with pytest.raises(
+        UserError, match=r"^events_to_dense: a spike at step 7 of 7; give more steps, or -1 for no spike$"
+    ):
         data.events_to_dense(np.array([[7]]), 7)
 
 
@@ -473,8 +476,155 @@ def test_poisson_is_reproducible_and_has_its_rates():
 
 @pytest.mark.parametrize("rate_hz", [-1.0, 1001.0, math.nan])
 def test_poisson_wants_a_probability(rate_hz):
-    with pytest.raises(ValueError, match="rate_hz"):
+    with pytest.raises(UserError, match=r"^poisson: rate_hz \* dt must lie in \[0, 1\], found .* give Hz and seconds$"):
         data.poisson(rate_hz, 1, 1e-3, (1, 1), np.random.default_rng(0))
+
+
+GREY, EVENTS = np.array([[0.1, 0.9]]), np.array([[0, -1], [2, 2]])
+
+
+def drawn(rate=1.0, steps=5, dt=1e-3, shape=(1, 2)):
+    return data.poisson(rate, steps, dt, shape, np.random.default_rng(0))
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (
+            lambda: data.latency(np.array([[0, 255]], np.uint8)),
+            "latency: values are uint8; give floats, grey values divided by 255",
+        ),
+        *[
+            (lambda x=x: data.latency(GREY * x), "latency: the values hold NaN or infinite ones")
+            for x in (math.nan, math.inf)
+        ],
+        *[
+            (
+                lambda name=name, value=value: data.latency(GREY, **{name: value}),
+                f"latency: {name} is {value}; it must be positive and finite",
+            )
+            for name in ("steps", "tau", "threshold")
+            for value in (0, -1, math.nan)
+        ],
+        *[
+            (
+                lambda n=n: data.events_to_dense(EVENTS, n),
+                f"events_to_dense: {n} time steps; give a whole number from 1",
+            )
+            for n in (0, -1, 5.0)
+        ],
+        *[
+            (
+                lambda events=events: data.events_to_dense(events, 5),
+                "events_to_dense: the events are no array of integers (batch, units)",
+            )
+            for events in (EVENTS.astype(float), EVENTS > 0, EVENTS[0], EVENTS[None], EVENTS.tolist())
+        ],
+        *[
+            (
+                lambda n=n, dt=dt: drawn(steps=n, dt=dt),
+                f"poisson: {n} time steps of {dt} s; give a whole number from 1 and a positive time",
+            )
+            for n, dt in ((0, 1e-3), (-1, 1e-3), (2.0, 1e-3), (5, 0.0), (5, -1e-3), (5, math.nan))
+        ],
+        *[
+            (
+                lambda shape=shape: drawn(shape=shape),
+                f"poisson: the shape is {shape}; give (batch, units), whole numbers from 1",
+            )
+            for shape in (3, (-1, 2), (1, 0), (1.0, 2))
+        ],
+        *[
+            (
+                lambda rate=rate: drawn(rate),
+                f"poisson: rates have shape {rate.shape}; give one that broadcasts to (1, 2)",
+            )
+            for rate in (np.ones(3), np.ones((4, 1)), np.ones((7, 5, 1, 2)))
+        ],
+        (
+            lambda: drawn(np.array([-40.0, 1.0])),
+            "poisson: rate_hz * dt must lie in [0, 1], found -0.04 to 0.001; give Hz and seconds",
+        ),
+    ],
+)
+def test_what_cannot_be_encoded_is_named(call, message):
+    with pytest.raises(UserError, match=f"^{re.escape(message)}$"):
+        call()
+
+
+def test_rates_may_change_over_time():
+    rate = np.array([0.0, 1000.0, 0.0, 0.0, 1000.0])[:, None, None]
+    assert np.array_equal(drawn(rate).any((1, 2)), [False, True, False, False, True])
+
+
+# --- own tasks ----------------------------------------------------------------------------------------------------
+
+
+def task_changed(make, task, samples=4, **change):
+    return make(task._replace(**change), samples, np.random.default_rng(0))
+
+
+@pytest.mark.parametrize(
+    ("make", "task", "change", "message"),
+    [
+        *[
+            (make, task, {"samples": n}, f"{make.__name__}: {n} samples; give a whole number from 1")
+            for make, task in ((timing, Timing()), (rates, Rates()))
+            for n in (0, -1, 2.5)
+        ],
+        *[
+            (make, task, {name: value}, f"{make.__name__}: {name} is {value}; give a whole number from {least}")
+            for make, task, names in (
+                (timing, Timing(), ("orders", "groups", "channels", "spikes", "draw")),
+                (rates, Rates(), ("classes", "channels", "active", "spikes", "draw")),
+            )
+            for name in names
+            for value, least in ((2.5, int(name != "draw")), (-1, int(name != "draw")))
+        ],
+        *[
+            (timing, Timing(), {name: value}, f"timing: {name} is {value}; give a finite number from 0")
+            for name in ("jitter", "noise", "duration")
+            for value in (-1.0, math.nan, math.inf)
+        ],
+        *[
+            (
+                timing,
+                Timing(),
+                change,
+                f"timing: warp is {change.get('warp', 0.2)}, deleted {change.get('deleted', 0.4)}; "
+                "give shares from 0 to 1, warp below 1",
+            )
+            for change in ({"warp": -0.1}, {"warp": 1.0}, {"warp": math.nan}, {"deleted": 2.0}, {"deleted": -1.0})
+        ],
+        *[
+            (timing, Timing(), {"period": value}, f"timing: period is {value}; give positive seconds")
+            for value in (0.0, -0.1, math.nan)
+        ],
+        *[
+            (
+                timing,
+                Timing(),
+                {"intervals": value},
+                f"timing: intervals are {value}; give a list of seconds from 0, one or more",
+            )
+            for value in ((), (-0.1,), (math.nan,), 0.01)
+        ],
+        (rates, Rates(), {"active": 31}, "rates: 31 of 30 channels are active; give at most 30"),
+        *[
+            (
+                rates,
+                Rates(),
+                change,
+                f"rates: duration is {change.get('duration', 0.9)}, noise {change.get('noise', 4.0)}; "
+                "give positive seconds and Hz from 0",
+            )
+            for change in ({"duration": 0.0}, {"duration": math.nan}, {"noise": -1.0}, {"noise": math.inf})
+        ],
+    ],
+)
+def test_a_task_that_makes_no_sense_is_named(make, task, change, message):
+    with pytest.raises(UserError, match=f"^{re.escape(message)}$"):
+        task_changed(make, task, **change)
 
 
 # --- ordinary network ---------------------------------------------------------------------------------------------
@@ -493,3 +643,43 @@ def test_ann_control_learns_digits_and_does_not_look_at_the_test_labels():
     assert accuracies.shape == (2,)
     assert (accuracies > 0.9).all()
     assert swapped == pytest.approx(1 - accuracies)
+
+
+POINTS, SIDE = np.random.default_rng(0).random((20, 3)).astype(np.float32), np.arange(20) % 2
+PLAIN = data.Split(POINTS, SIDE, POINTS, SIDE, "generated", (3,))
+
+
+@pytest.mark.parametrize(
+    ("change", "how", "message"),
+    [
+        ({"x_train": POINTS[:, 0]}, {}, "samples have shapes (20,) and (20, 3); give (n, features) twice"),
+        ({"x_test": POINTS[:, :2]}, {}, "samples have shapes (20, 3) and (20, 2); give (n, features) twice"),
+        *[
+            ({part: label}, {}, f"give one {name} sample or more, and a whole number as the label of each")
+            for part, name in (("y_train", "training"), ("y_test", "test"))
+            for label in (SIDE[:5], SIDE[:, None], SIDE + 0.5)
+        ],
+        (
+            {"x_test": POINTS[:0], "y_test": SIDE[:0]},
+            {},
+            "give one test sample or more, and a whole number as the label of each",
+        ),
+        ({"x_train": POINTS * np.nan}, {}, "the training samples hold NaN or infinite values"),
+        ({"x_test": POINTS * np.inf}, {}, "the test samples hold NaN or infinite values"),
+        *[
+            ({}, {"epochs": n}, f"{n} epochs, hidden layers (100,); give whole numbers from 1")
+            for n in (0, 2.5, math.nan)
+        ],
+        *[
+            ({}, {"hidden": n}, f"50 epochs, hidden layers {n}; give whole numbers from 1")
+            for n in ((0,), (-1,), (2.5,))
+        ],
+        ({}, {"seeds": 3}, "seeds are 3; give a list of them"),
+        ({}, {"seeds": ()}, "there are no seeds; give one or more"),
+        ({}, {"seeds": (-1,)}, "a seed is -1; give a whole number from 0 to 2**32 - 1"),
+        ({}, {"seeds": (0.5,)}, "a seed is 0.5; give a whole number from 0 to 2**32 - 1"),
+    ],
+)
+def test_what_an_ordinary_network_cannot_learn_is_named(change, how, message):
+    with pytest.raises(UserError, match=f"^ann_control: {re.escape(message)}$"):
+        data.ann_control(PLAIN._replace(**change), **how)

@@ -681,3 +681,200 @@ def test_training_learns_a_separable_task():
     hidden, output = ttfs.answers(network, [t[:50], t[50:]], Neuron())
     assert hidden.shape == (120, 12)
     assert (ttfs.decide(output) == label).double().mean() > 0.95
+
+
+# What is refused ------------------------------------------------------------------------------------------------------------
+
+ONES, NO_SPIKE = torch.ones(4, dtype=torch.float64), torch.full((6, 3), math.inf, dtype=torch.float64)
+LABEL, TIMES = torch.arange(6) % 3, torch.ones(6, 3, dtype=torch.float64)
+SILENT_HIDDEN = NO_SPIKE.repeat(1, 2)
+DRAWS = (ttfs.Initial(1.0, 0.5),) * 2
+RULE = ttfs.Repair((0.3, 0.0))
+
+
+def drawn(sizes=(4, 6, 3), initial=DRAWS, bias=(0.9, None), **how):
+    return ttfs.initial_network(sizes, initial, bias, torch.Generator().manual_seed(0), **how)
+
+
+def repaired(layers=(SILENT_HIDDEN, NO_SPIKE), rule=RULE):
+    return ttfs.repair(drawn(), list(layers), rule, ttfs.UNTOUCHED)
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (
+            lambda: spike_times(T, W, Neuron(tau_syn=torch.ones(4))),
+            "Neuron: tau_syn has shape (4,); give one number (`mismatched_times` takes one a neuron)",
+        ),
+        (
+            lambda: mismatched_times(T, W, Neuron(), ONES.numpy(), 2 * ONES, ONES),
+            "mismatched_times: give tau_mem, tau_syn and threshold as tensors of torch, of shape (4,) each",
+        ),
+        (
+            lambda: mismatched_times(T, W, Neuron(), ONES, 2 * ONES, 1.0),
+            "mismatched_times: give tau_mem, tau_syn and threshold as tensors of torch, of shape (4,) each",
+        ),
+        (
+            lambda: nonleaky.spike_times(T[0] + 1, W),
+            "nonleaky: z has shape (3,); give (batch, inputs), neither of them empty",
+        ),
+        (
+            lambda: nonleaky.spike_times(T[:, :0], W[:0]),
+            "nonleaky: z has shape (2, 0); give (batch, inputs), neither of them empty",
+        ),
+        *[
+            (
+                lambda w=w: nonleaky.spike_times(T + 1, w),
+                f"nonleaky: weights have shape {tuple(w.shape)}; give (3, neurons) to fit z",
+            )
+            for w in (torch.cat([W, W]), W[:2], W[:, 0], W[None], W[:, :0])
+        ],
+        *[
+            (
+                lambda z=z, w=w: nonleaky.spike_times(z, w),
+                f"nonleaky: z is {z.dtype}, weights are {w.dtype}; give tensors, both float32 or both float64",
+            )
+            for z, w in ((T + 1, W.long()), (T.long() + 1, W.long()), (T.float() + 1, W), (T.numpy() + 1, W))
+        ],
+        *[
+            (
+                lambda z=z: nonleaky.spike_times(T + z, W),
+                "nonleaky: z holds NaN, 0 or negative values; give exp(t), infinite where an input is silent",
+            )
+            for z in (math.nan, 0.0, -1.0, -math.inf)
+        ],
+        *[
+            (lambda k=k: nonleaky.spike_times(T + 1, W * k), "nonleaky: the weights hold NaN or infinite values")
+            for k in (math.nan, math.inf)
+        ],
+        (
+            lambda: nonleaky.weight_sum_penalty(W[:, 0]),
+            "nonleaky: weights have shape (3,); give (inputs, neurons), neither of them empty",
+        ),
+        (
+            lambda: nonleaky.weight_sum_penalty(W, math.nan),
+            "nonleaky: the least sum of the weights is nan; give a finite number",
+        ),
+        *[
+            (
+                lambda t=t: nonleaky.membrane(t, T[0] + 1, W),
+                f"nonleaky: times have shape {tuple(t.shape)}; give one list of finite times",
+            )
+            for t in (ONES[:, None], ONES * math.nan)
+        ],
+        (
+            lambda: nonleaky.membrane(ONES, T + 1, W),
+            "nonleaky: z has shape (2, 3), weights (3, 4); give (inputs,) and (inputs, neurons)",
+        ),
+        *[
+            (
+                lambda sizes=sizes: drawn(sizes),
+                f"ttfs: sizes are {sizes}; give two or more whole numbers from 1: inputs, hidden layers, classes",
+            )
+            for sizes in ((4,), (4, 0, 3), (4, -1, 3), (4.0, 6, 3))
+        ],
+        *[
+            (
+                lambda initial=initial, bias=bias: drawn(initial=initial, bias=bias),
+                f"ttfs: {len(initial)} draws and {len(bias)} bias times for 2 layers; give one of each a layer",
+            )
+            for initial, bias in ((DRAWS[:1], (None, None)), (DRAWS, (None,)))
+        ],
+        *[
+            (
+                lambda draw=draw: drawn(initial=(draw, DRAWS[1])),
+                f"ttfs: weights with mean {draw.mean} and sd {draw.sd}; give finite numbers, sd 0 or more",
+            )
+            for draw in (ttfs.Initial(math.nan, 1.0), ttfs.Initial(1.0, -1.0), ttfs.Initial(1.0, math.inf))
+        ],
+        (
+            lambda: drawn(bias=(math.nan, None)),
+            "ttfs: a bias spikes at nan; give a time, or None for a layer without",
+        ),
+        (lambda: drawn(dtype=torch.int64), "ttfs: dtype is torch.int64; give float32 or float64"),
+        (
+            lambda: ttfs.run(drawn()._replace(bias_times=(0.9,)), torch.ones(6, 4).double(), Neuron()),
+            "ttfs: 2 layers and 1 bias times; give one a layer",
+        ),
+        (
+            lambda: ttfs.run(ttfs.Network((), ()), torch.ones(6, 4).double(), Neuron()),
+            "ttfs: 0 layers and 0 bias times; give one a layer",
+        ),
+        *[
+            (
+                lambda t=t: ttfs.run(drawn(), t, Neuron()),
+                f"ttfs: input times have shape {tuple(t.shape)}; give a tensor (batch, inputs)",
+            )
+            for t in (torch.ones(4).double(), np.ones((6, 4)))
+        ],
+        (lambda: ttfs.answers(drawn(), [], Neuron()), "answers: there are no batches"),
+        *[
+            (
+                lambda t=t: ttfs.time_cross_entropy(t, LABEL[: len(t)], Neuron()),
+                f"time_cross_entropy: times are {t.dtype} of shape {tuple(t.shape)}; give floats (batch, classes)",
+            )
+            for t in (TIMES[:, 0], TIMES[None], TIMES[:0], TIMES.long())
+        ],
+        *[
+            (
+                lambda tau=tau: ttfs.time_cross_entropy(TIMES, LABEL, Neuron(tau_syn=tau)),
+                f"time_cross_entropy: tau_syn is {tau}; it must be positive and finite",
+            )
+            for tau in (-1.0, 0.0, math.nan)
+        ],
+        *[
+            (
+                lambda loss=loss: ttfs.time_cross_entropy(TIMES, LABEL, Neuron(), loss),
+                f"time_cross_entropy: {loss}; give positive and finite scales, and alpha 0 or more",
+            )
+            for loss in (ttfs.Loss(xi=0.0), ttfs.Loss(xi=-1.0), ttfs.Loss(beta=0.0), ttfs.Loss(alpha=math.nan))
+        ],
+        (
+            lambda: ttfs.time_cross_entropy(-NO_SPIKE, LABEL, Neuron()),
+            "time_cross_entropy: the spike times hold minus infinity; write infinity for a silent neuron",
+        ),
+        (
+            lambda: ttfs.time_cross_entropy(TIMES, LABEL.numpy(), Neuron()),
+            "labels are of type ndarray; give a tensor of int64",
+        ),
+        *[
+            (lambda t=t: ttfs.decide(t), f"decide: times have shape {tuple(t.shape)}; give (batch, classes)")
+            for t in (TIMES[0], TIMES[None], TIMES[:, :0])
+        ],
+        (
+            lambda: ttfs.decide(torch.tensor([[1.0, math.nan]])),
+            "decide: the spike times hold NaN; write infinity for a silent neuron",
+        ),
+        (
+            lambda: repaired(layers=(NO_SPIKE,)),
+            "repair: 1 spike times and 2 limits for 2 layers; give one of each a layer",
+        ),
+        (
+            lambda: repaired(rule=ttfs.Repair((0.3,))),
+            "repair: 2 spike times and 1 limits for 2 layers; give one of each a layer",
+        ),
+        *[
+            (
+                lambda t=t: repaired(layers=(t, NO_SPIKE)),
+                f"repair: spike times have shape {tuple(t.shape)}; give (batch, 6) to fit the layer",
+            )
+            for t in (NO_SPIKE, NO_SPIKE[:, :1], NO_SPIKE[0], NO_SPIKE[:0].repeat(1, 2))
+        ],
+        *[
+            (
+                lambda rule=rule: repaired(rule=rule),
+                f"repair: {rule}; give limits from 0 to 1, and a finite bump of 0 or more",
+            )
+            for rule in (ttfs.Repair((math.nan, 0.0)), ttfs.Repair((-1.0, 0.0)), RULE._replace(bump=math.nan))
+        ],
+    ],
+)
+def test_what_does_not_fit_is_named(call, message):
+    with pytest.raises(UserError, match=f"^{re.escape(message)}$"):
+        call()
+
+
+def test_silent_inputs_of_a_nonleaky_layer_are_no_mistake():
+    assert torch.isinf(nonleaky.spike_times(torch.full_like(T, math.inf), W)).all()
+    assert not nonleaky.membrane(ONES, torch.full_like(T[0], math.inf), W).any()

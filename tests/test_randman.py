@@ -1,6 +1,7 @@
 """Random manifolds against their formulas, written out by hand."""
 
 import math
+import re
 
 import numpy as np
 import pytest
@@ -73,3 +74,55 @@ def test_the_seed_decides_everything():
 def test_an_unknown_spectrum_is_named():
     with pytest.raises(UserError, match="spectrum is 'paper'; choose formula or released"):
         randman.manifold(2, 1, 1.0, "paper", np.random.default_rng(0))
+
+
+SMALL = {"classes": 2, "samples": 5, "units": 3, "dimension": 1, "smoothness": 1.0, "steps": 10, "spectrum": "formula"}
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        *[
+            ({name: value}, f"randman: {name} is {value}; give a whole number from {least}")
+            for name, least, values in (
+                ("classes", 1, (0, -1, 2.5)),
+                ("samples", 2, (0, 1, 2.5)),  # one sample cannot be scaled
+                ("units", 1, (0, -1, 2.5)),
+                ("dimension", 1, (0, -1)),
+                ("steps", 1, (0, -1, 2.5, math.nan)),
+            )
+            for value in values
+        ],
+        *[
+            (
+                {"smoothness": value, "spectrum": spectrum},
+                f"randman: smoothness is {value}; give a finite number above 0 (released: from 0.01)",
+            )
+            for value, spectrum in (
+                (0.0, "formula"),
+                (-1.0, "formula"),
+                (math.nan, "formula"),
+                (math.inf, "formula"),
+                (1e-3, "released"),
+            )
+        ],
+    ],
+)
+def test_sizes_that_make_no_sense_are_named(change, message):
+    with pytest.raises(UserError, match=f"^{re.escape(message)}$"):
+        randman.spike_times(**SMALL | change, rng=np.random.default_rng(0))
+
+
+@pytest.mark.parametrize(
+    ("x", "message"),
+    [
+        (np.full(4, 0.5), "points have shape (4,); give (samples, 2) to fit the manifold"),
+        (np.full((4, 1), 0.5), "points have shape (4, 1); give (samples, 2) to fit the manifold"),
+        (np.full((4, 2), 3.0), "a point is NaN or outside the unit cube; give coordinates from 0 to 1"),
+        (np.full((4, 2), math.nan), "a point is NaN or outside the unit cube; give coordinates from 0 to 1"),
+    ],
+)
+def test_points_off_the_manifold_are_refused(x, message):
+    m = randman.manifold(3, 2, 1.0, "formula", np.random.default_rng(0))
+    with pytest.raises(UserError, match=f"^randman: {re.escape(message)}$"):
+        randman.embed(m, x)

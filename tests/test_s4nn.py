@@ -172,6 +172,7 @@ def test_it_learns():
 SETTINGS = "s4nn: give at least 4 steps, two positive thresholds, a margin of 1 or more whole steps, and no negative rate or decay"
 IMAGES = s4nn.images(np.array([[1, 2, 3]]), 16)
 NET = s4nn.Network(np.ones((3, 2)), np.ones((2, 2)))
+ANSWERS = s4nn.respond(NET, s4nn.images(np.array([[1, 2, 3], [4, 1, 2]]), 16), P)  # all outputs are silent
 
 
 @pytest.mark.parametrize(
@@ -241,6 +242,159 @@ NET = s4nn.Network(np.ones((3, 2)), np.ones((2, 2)))
             "s4nn: the order names images outside 0 .. 0",
         ),
         (lambda: train(np.array([2])), "s4nn: give one label from 0 to 1 for each of 1 images"),
+        *[
+            (
+                lambda end=end: s4nn.encode(np.ones((1, 3), np.uint8), end),
+                f"encode: {end} time steps; give a whole number",
+            )
+            for end in (16.5, np.nan)
+        ],
+        *[
+            (
+                lambda shape=shape: s4nn.images(np.zeros(shape, int)),
+                f"images: times have shape {shape}; give one image and one unit or more",
+            )
+            for shape in ((0, 3), (2, 0))
+        ],
+        *[
+            (lambda end=end: s4nn.images(np.ones((1, 3), int), end), f"images: {end} time steps; give 1 or more")
+            for end in (0, -1, np.nan)
+        ],
+        *[
+            (
+                lambda sizes=sizes: s4nn.initial_network(sizes, P, np.random.default_rng(0)),
+                f"s4nn: sizes are {sizes}; give the numbers of pixels, hidden neurons and classes, each from 1",
+            )
+            for sizes in ((3, 2), (3, 0, 2), (3, -1, 2), (3.0, 2, 2))
+        ],
+        *[
+            (
+                lambda change=change: s4nn.initial_network((3, 2, 2), P._replace(**change), np.random.default_rng(0)),
+                f"s4nn: {next(iter(change))} is {next(iter(change.values()))}; give a finite number from 0",
+            )
+            for change in ({"hidden_range": -5.0}, {"output_range": np.nan})
+        ],
+        (
+            lambda: s4nn.respond(NET, IMAGES, P._replace(thresholds=3.0)),
+            "s4nn: thresholds are 3.0; give two, of the hidden and of the output neurons",
+        ),
+        *[
+            (
+                lambda change=change: s4nn.respond(NET, IMAGES, P._replace(**change)),
+                f"s4nn: end is {change.get('end', 16)}, margin {change.get('margin', 3)}; give whole numbers of steps",
+            )
+            for change in ({"end": 16.0}, {"end": np.nan}, {"margin": np.nan})
+        ],
+        (
+            lambda: s4nn.respond(s4nn.Network([[1.0]], [[1.0]]), IMAGES, P),
+            "s4nn: the weights are no NumPy arrays; give floats (pixels, hidden) and (hidden, classes)",
+        ),
+        (
+            lambda: s4nn.respond(NET._replace(output=NET.output.astype(np.float16)), IMAGES, P),
+            "s4nn: the output weights are float16; give float32 or float64",
+        ),
+        (
+            lambda: s4nn.respond(s4nn.Network(np.ones((3, 0)), np.ones((0, 2))), IMAGES, P),
+            "s4nn: the hidden weights have shape (3, 0); give one neuron or more",
+        ),
+        (
+            lambda: s4nn.respond(NET._replace(output=np.ones((2, 0))), IMAGES, P),
+            "s4nn: the output weights have shape (2, 0); give one neuron or more",
+        ),
+        *[
+            (
+                lambda name=name, listed=listed: s4nn.respond(NET, IMAGES._replace(**{name: listed}), P),
+                f"s4nn: the {name} of the images are no list of integers; make them with `encode` or `images`",
+            )
+            for name, listed in (
+                ("starts", IMAGES.starts.astype(float)),
+                ("pixels", IMAGES.pixels[:, None]),
+                ("times", IMAGES.times + 0.5),
+                ("times", IMAGES.times[::-1].astype(np.uint8)),  # differences of unsigned numbers are never negative
+            )
+        ],
+        *[
+            (
+                lambda label=label: train(label),
+                "s4nn: the labels must be a list of integers; give an int64 array (images,)",
+            )
+            for label in (np.array([0.5]), np.array([True]), np.array([[1]]), [1])
+        ],
+        *[
+            (
+                lambda order=order: s4nn.train_epoch(NET, IMAGES, np.array([1]), P, order),
+                "s4nn: the order must be a list of integers; give an int64 array (images,)",
+            )
+            for order in (np.array([0.0]), np.array([True]), np.array([[0]]), [0])
+        ],
+        (
+            lambda: s4nn.train_epoch(
+                NET._replace(output=np.broadcast_to(1.0, (2, 2))), IMAGES, np.array([1]), P, np.arange(1)
+            ),
+            "s4nn: the weights are read-only, and learning changes them in place; give a copy",
+        ),
+        *[
+            (
+                lambda dead=dead: s4nn.redraw(NET, dead, P, np.random.default_rng(0)),
+                f"redraw: dead neurons are {dead.dtype} of shape {dead.shape}; give a list of their indices",
+            )
+            for dead in (np.array([0.0]), np.array([True, False]), np.array([[0]]))
+        ],
+        *[
+            (
+                lambda k=k: s4nn.redraw(NET, np.array([k]), P, np.random.default_rng(0)),
+                f"redraw: dead neurons {k} .. {k} lie outside 0 .. 1",
+            )
+            for k in (-1, 2)
+        ],
+        (
+            lambda: s4nn.redraw(NET, np.array([0]), P._replace(hidden_range=np.nan), np.random.default_rng(0)),
+            "redraw: hidden_range is nan; give a finite number from 0",
+        ),
+        *[
+            (
+                lambda label=label: s4nn.score(ANSWERS, label, P),
+                "score: give labels as an array of 2 integers, one for each answer",
+            )
+            for label in (np.array([0]), np.array([[0], [1]]), np.array([0.0, 1.0]), [0, 1])
+        ],
+        *[
+            (
+                lambda label=label: s4nn.score(ANSWERS, np.array(label), P),
+                f"score: labels {min(label)} .. {max(label)} lie outside 0 .. 1",
+            )
+            for label in ((0, 2), (-1, 0))
+        ],
+        (
+            lambda: s4nn.score(s4nn.Answers(*(part[:0] for part in ANSWERS)), np.arange(0), P),
+            "score: answers have shape (0, 2); give one image and one class or more",
+        ),
+        (
+            lambda: s4nn.score(ANSWERS, np.array([0, 1]), P._replace(end=8)),
+            "score: an answer lasts 16 steps of 8; give the settings it was made with",
+        ),
+        (
+            lambda: s4nn.reference_update(NET._replace(output=np.ones((3, 2))), np.arange(3), 0, P),
+            "s4nn: weights have shapes (3, 2) and (3, 2); give (pixels, hidden) and (hidden, classes)",
+        ),
+        (
+            lambda: s4nn.reference_update(NET._replace(hidden=np.full((3, 2), np.nan)), np.arange(3), 0, P),
+            "s4nn: the weights hold NaN or infinite values",
+        ),
+        *[
+            (
+                lambda times=times: s4nn.reference_update(NET, times, 0, P),
+                "s4nn: give one time for each of 3 pixels, an integer from 0",
+            )
+            for times in (np.arange(2), np.arange(3)[None], np.arange(3) - 2, np.ones(3))
+        ],
+        *[
+            (
+                lambda label=label: s4nn.reference_update(NET, np.arange(3), label, P),
+                f"s4nn: the label is {label}; give an integer from 0 to 1",
+            )
+            for label in (-1, 2, 1.0)
+        ],
         (lambda: train(np.array([0, 1])), "s4nn: give one label from 0 to 1 for each of 1 images"),
     ],
 )

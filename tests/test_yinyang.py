@@ -2,12 +2,14 @@
 
 import hashlib
 import os
+import re
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from snnrepro.data import yinyang
+from snnrepro.errors import UserError
 
 HASHES = {
     "train": ("f5a4054d56f2a058", "534d12acda4f9dbc", (1681, 1702, 1617)),
@@ -44,3 +46,46 @@ def test_distance_from_the_border():
         )
         assert (near == label[k]).all()
         assert (far != label[k]).any()
+
+
+POINT = np.array([0.3, 0.6])
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        *[
+            (lambda n=n: yinyang.yin_yang(n, 0), f"yin_yang: {n} samples; give a whole number from 1")
+            for n in (0, -1, 2.5)
+        ],
+        *[
+            (
+                lambda seed=seed: yinyang.yin_yang(1, seed),
+                f"yin_yang: the seed is {seed}; give a whole number from 0 to 2**32 - 1",
+            )
+            for seed in (-1, 2**32, 0.5, None)
+        ],
+        (lambda: yinyang.region(POINT, POINT[:, None]), "region: x has shape (2,), y (2, 1); give one y for each x"),
+        *[
+            (
+                lambda x=x, y=y: yinyang.border_distance(x, y),
+                f"border_distance: x has shape {x.shape}, y {y.shape}; give two equal lists",
+            )
+            for x, y in ((POINT, POINT[:, None]), (POINT, POINT[:1]), (POINT[None], POINT[None]))
+        ],
+        *[
+            (lambda x=x, y=y: yinyang.border_distance(x, y), "border_distance: a coordinate is NaN or infinite")
+            for x, y in ((POINT * np.nan, POINT), (POINT, POINT * np.inf))
+        ],
+        *[
+            (
+                lambda n=n: yinyang.border_distance(POINT, POINT, n),
+                f"border_distance: {n} points a circle; give 10 or more",
+            )
+            for n in (-1, 0, 1)
+        ],
+    ],
+)
+def test_what_makes_no_sense_is_named(call, message):
+    with pytest.raises(UserError, match=f"^{re.escape(message)}$"):
+        call()

@@ -52,8 +52,13 @@ def manifold(
         rng: all that is random.
 
     Raises:
-        UserError: an unknown spectrum.
+        UserError: an unknown spectrum, a size below 1, or a smoothness that is not positive (with `released`: below 0.01).
     """
+    for name, value in (("units", units), ("dimension", dimension)):
+        if not isinstance(value, int | np.integer) or value < 1:
+            raise UserError(f"randman: {name} is {value}; give a whole number from 1")
+    if not 0 < smoothness < np.inf or (spectrum == "released" and smoothness < 0.01):
+        raise UserError(f"randman: smoothness is {smoothness}; give a finite number above 0 (released: from 0.01)")
     if spectrum not in ("formula", "released"):
         raise UserError(f"randman: spectrum is {spectrum!r}; choose formula or released")
     terms = TERMS if spectrum == "formula" else min(int(np.ceil(RELATIVE ** (-1 / smoothness))), TERMS)
@@ -66,7 +71,15 @@ def manifold(
 
 
 def embed(m: Manifold, x: np.ndarray) -> np.ndarray:
-    """Coordinates `(samples, M)` of points x `(samples, dimension)` of the unit cube: a product over dimensions of sums of sines."""
+    """Coordinates `(samples, M)` of points x `(samples, dimension)` of the unit cube: a product over dimensions of sums of sines.
+
+    Raises:
+        UserError: points of another dimension, or outside the cube.
+    """
+    if np.ndim(x) != 2 or np.shape(x)[1] != m.a.shape[1]:
+        raise UserError(f"randman: points have shape {np.shape(x)}; give (samples, {m.a.shape[1]}) to fit the manifold")
+    if not ((x >= 0) & (x <= 1)).all():
+        raise UserError("randman: a point is NaN or outside the unit cube; give coordinates from 0 to 1")
     out = np.ones((len(x), len(m.a)))
     for unit in range(len(m.a)):
         for j in range(x.shape[1]):
@@ -101,7 +114,13 @@ def spike_times(
 
     Returns:
         steps int64 `(classes * samples, units)`, classes int64 `(classes * samples,)`.
+
+    Raises:
+        UserError: as `manifold`; no class, no time step, or fewer than two samples of a class, which cannot be scaled.
     """
+    for name, value, least in (("classes", classes, 1), ("samples", samples, 2), ("steps", steps, 1)):
+        if not isinstance(value, int | np.integer) or value < least:
+            raise UserError(f"randman: {name} is {value}; give a whole number from {least}")
     times = []
     for _ in range(classes):
         m = manifold(units, dimension, smoothness, spectrum, rng)

@@ -84,8 +84,22 @@ def timing(task: Timing, samples: int, rng: np.random.Generator) -> Recordings:
     """Samples of the timing task, all classes alike often, in random order.
 
     Raises:
-        UserError: a sample would not fit into its duration, or there are not so many orders of the groups.
+        UserError: a setting that makes no sense; a sample would not fit into its duration, or there are not so many orders of the groups.
     """
+    if not isinstance(samples, int | np.integer) or samples < 1:
+        raise UserError(f"timing: {samples} samples; give a whole number from 1")
+    for name, least in (("orders", 1), ("groups", 1), ("channels", 1), ("spikes", 1), ("draw", 0)):
+        if not isinstance(getattr(task, name), int | np.integer) or getattr(task, name) < least:
+            raise UserError(f"timing: {name} is {getattr(task, name)}; give a whole number from {least}")
+    for name in ("jitter", "noise", "duration"):
+        if not 0 <= getattr(task, name) < math.inf:
+            raise UserError(f"timing: {name} is {getattr(task, name)}; give a finite number from 0")
+    if not 0 <= task.warp < 1 or not 0 <= task.deleted <= 1:
+        raise UserError(f"timing: warp is {task.warp}, deleted {task.deleted}; give shares from 0 to 1, warp below 1")
+    if not 0 < task.period < math.inf:
+        raise UserError(f"timing: period is {task.period}; give positive seconds")
+    if np.ndim(task.intervals) != 1 or not len(task.intervals) or not all(0 <= i < math.inf for i in task.intervals):
+        raise UserError(f"timing: intervals are {task.intervals}; give a list of seconds from 0, one or more")
     order = _orders(task)
     longest = (task.period * (task.groups - 1) + (task.spikes - 1) * max(task.intervals)) * (1 + task.warp)
     longest += 6 * task.jitter
@@ -117,7 +131,20 @@ def _orders(task: Timing) -> np.ndarray:
 
 
 def rates(task: Rates, samples: int, rng: np.random.Generator) -> Recordings:
-    """Samples of the rate task, all classes alike often, in random order."""
+    """Samples of the rate task, all classes alike often, in random order.
+
+    Raises:
+        UserError: a setting that makes no sense, or more active channels than there are.
+    """
+    if not isinstance(samples, int | np.integer) or samples < 1:
+        raise UserError(f"rates: {samples} samples; give a whole number from 1")
+    for name, least in (("classes", 1), ("channels", 1), ("active", 1), ("spikes", 1), ("draw", 0)):
+        if not isinstance(getattr(task, name), int | np.integer) or getattr(task, name) < least:
+            raise UserError(f"rates: {name} is {getattr(task, name)}; give a whole number from {least}")
+    if task.active > task.channels:
+        raise UserError(f"rates: {task.active} of {task.channels} channels are active; give at most {task.channels}")
+    if not 0 < task.duration < math.inf or not 0 <= task.noise < math.inf:
+        raise UserError(f"rates: duration is {task.duration}, noise {task.noise}; give positive seconds and Hz from 0")
     fixed = np.random.default_rng(task.draw)
     active = np.stack([fixed.permutation(task.channels)[: task.active] for _ in range(task.classes)])
     label = rng.permutation(np.arange(samples) % task.classes)

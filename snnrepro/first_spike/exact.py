@@ -44,9 +44,13 @@ def check(p: Neuron) -> tuple[int, float]:
     """Kind of a neuron, and its threshold in units of tau_syn / C.
 
     Raises:
-        UserError: a parameter that is not positive, or a ratio of time constants without a closed form.
+        UserError: a parameter that is no number or not positive, or a ratio of time constants without a closed form.
     """
     for field, value in p._asdict().items():
+        if np.ndim(value) > 0:
+            raise UserError(
+                f"Neuron: {field} has shape {tuple(np.shape(value))}; give one number (`mismatched_times` takes one a neuron)"
+            )
         if not value > 0 or (math.isinf(value) and field != "tau_mem"):
             raise UserError(f"Neuron: {field} is {value}; it must be positive and finite (tau_mem may be infinite)")
     kinds = {1.0: EQUAL, 2.0: DOUBLE, math.inf: NO_LEAK}
@@ -106,10 +110,14 @@ def mismatched_times(t: Tensor, w: Tensor, p: Neuron, tau_mem: Tensor, tau_syn: 
         threshold: of each neuron.
 
     Raises:
-        UserError: as `spike_times`, or parameters of another shape, not positive, or with two equal time constants.
+        UserError: as `spike_times`, or parameters that are no tensors, of another shape, not positive, or with two equal time constants.
     """
     check(p)
     _check_input(t, w)
+    if not all(isinstance(a, Tensor) for a in (tau_mem, tau_syn, threshold)):
+        raise UserError(
+            f"mismatched_times: give tau_mem, tau_syn and threshold as tensors of torch, of shape ({w.shape[1]},) each"
+        )
     each = [a.detach().double().numpy() for a in (tau_mem, tau_syn, threshold)]
     if (
         any(a.shape != (w.shape[1],) or not ((a > 0) & np.isfinite(a)).all() for a in each)

@@ -9,6 +9,8 @@ from the inputs C that arrive before it, its causal set:
 import torch
 from torch import Tensor
 
+from snnrepro.errors import UserError
+
 
 class _SpikeTimes(torch.autograd.Function):
     """Closed-form spike times forward, implicit-function gradients backward."""
@@ -56,17 +58,48 @@ def spike_times(z: Tensor, w: Tensor) -> Tensor:
 
     Returns:
         exp(t) of each neuron's spike `(batch, neurons)`; inf where it never spikes (no gradient passes there).
+
+    Raises:
+        UserError: shapes or types that do not fit, an empty batch, a z that is NaN, 0 or negative, or weights that are not finite.
     """
+    if z.ndim != 2 or min(z.shape) < 1:
+        raise UserError(f"nonleaky: z has shape {tuple(z.shape)}; give (batch, inputs), neither of them empty")
+    if w.ndim != 2 or len(w) != z.shape[1] or w.shape[1] < 1:
+        raise UserError(f"nonleaky: weights have shape {tuple(w.shape)}; give ({z.shape[1]}, neurons) to fit z")
+    if z.dtype != w.dtype or z.dtype not in (torch.float32, torch.float64):
+        raise UserError(f"nonleaky: z is {z.dtype}, weights are {w.dtype}; give tensors, both float32 or both float64")
+    if not bool((z > 0).all()):
+        raise UserError("nonleaky: z holds NaN, 0 or negative values; give exp(t), infinite where an input is silent")
+    if not bool(torch.isfinite(w).all()):
+        raise UserError("nonleaky: the weights hold NaN or infinite values")
     return _SpikeTimes.apply(z, w)
 
 
 def weight_sum_penalty(w: Tensor, least: float = 1.5) -> Tensor:
-    """Sum over neurons of relu(least - sum of incoming weights): keeps every neuron able to spike (Mostafa 2017)."""
+    """Sum over neurons of relu(least - sum of incoming weights): keeps every neuron able to spike (Mostafa 2017).
+
+    Raises:
+        UserError: weights of another shape than (inputs, neurons), or a least sum that is not finite.
+    """
+    if w.ndim != 2 or min(w.shape) < 1:
+        raise UserError(f"nonleaky: weights have shape {tuple(w.shape)}; give (inputs, neurons), neither of them empty")
+    if not -torch.inf < least < torch.inf:
+        raise UserError(f"nonleaky: the least sum of the weights is {least}; give a finite number")
     return torch.relu(least - w.sum(0)).sum()
 
 
 def membrane(t: Tensor, z: Tensor, w: Tensor) -> Tensor:
-    """Membrane potentials `(times, neurons)` at times `t` for one pattern of inputs z `(inputs,)`; 0 after the neuron's spike."""
+    """Membrane potentials `(times, neurons)` at times `t` for one pattern of inputs z `(inputs,)`; 0 after the neuron's spike.
+
+    Raises:
+        UserError: as `spike_times`; or times that are no list of finite numbers.
+    """
+    if t.ndim != 1 or not bool(torch.isfinite(t).all()):
+        raise UserError(f"nonleaky: times have shape {tuple(t.shape)}; give one list of finite times")
+    if z.ndim != 1 or w.ndim != 2 or len(w) != len(z):
+        raise UserError(
+            f"nonleaky: z has shape {tuple(z.shape)}, weights {tuple(w.shape)}; give (inputs,) and (inputs, neurons)"
+        )
     arrival = torch.log(z)
     psp = torch.where(t[:, None] > arrival, 1.0 - torch.exp(-(t[:, None] - arrival)), 0.0)
     spike = torch.log(spike_times(z[None], w))[0]

@@ -74,7 +74,28 @@ def initial_network(
     generator: torch.Generator,
     dtype: torch.dtype = torch.float64,
 ) -> Network:
-    """A network with `sizes` inputs, hidden layers and classes."""
+    """A network with `sizes` inputs, hidden layers and classes.
+
+    Raises:
+        UserError: sizes that are no numbers from 1, another number of draws or bias times than of layers, a draw or a bias time that
+            makes no sense, or weights that are no floats.
+    """
+    if len(sizes) < 2 or not all(isinstance(n, int | np.integer) and n >= 1 for n in sizes):
+        raise UserError(
+            f"ttfs: sizes are {sizes}; give two or more whole numbers from 1: inputs, hidden layers, classes"
+        )
+    if not len(initial) == len(bias_times) == len(sizes) - 1:
+        raise UserError(
+            f"ttfs: {len(initial)} draws and {len(bias_times)} bias times for {len(sizes) - 1} layers; give one of each a layer"
+        )
+    for mean, sd in initial:
+        if not math.isfinite(mean) or not 0 <= sd < math.inf:
+            raise UserError(f"ttfs: weights with mean {mean} and sd {sd}; give finite numbers, sd 0 or more")
+    for bias in bias_times:
+        if bias is not None and not bias > -math.inf:
+            raise UserError(f"ttfs: a bias spikes at {bias}; give a time, or None for a layer without")
+    if dtype not in (torch.float32, torch.float64):
+        raise UserError(f"ttfs: dtype is {dtype}; give float32 or float64")
     weights = []
     for inputs, neurons, draw, bias in zip(sizes[:-1], sizes[1:], initial, bias_times, strict=True):
         rows = inputs + (bias is not None)
@@ -84,7 +105,17 @@ def initial_network(
 
 
 def run(network: Network, t: Tensor, p: Neuron, largest_change: float = math.inf) -> list[Tensor]:
-    """Spike times `(batch, neurons)` of each layer, for input times `(batch, inputs)`."""
+    """Spike times `(batch, neurons)` of each layer, for input times `(batch, inputs)`.
+
+    Raises:
+        UserError: as `spike_times`; no layers, or another number of bias times than of layers.
+    """
+    if not len(network.bias_times) == len(network.weights) > 0:
+        raise UserError(
+            f"ttfs: {len(network.weights)} layers and {len(network.bias_times)} bias times; give one a layer"
+        )
+    if not isinstance(t, Tensor) or t.ndim != 2:
+        raise UserError(f"ttfs: input times have shape {tuple(np.shape(t))}; give a tensor (batch, inputs)")
     layers = []
     for w, bias in zip(network.weights, network.bias_times, strict=True):
         given = layers[-1] if layers else t
@@ -104,11 +135,22 @@ def time_cross_entropy(t: Tensor, label: Tensor, p: Neuron, loss: Loss = LOSS) -
         loss: constants.
 
     Raises:
-        UserError: labels that are no classes, or NaN.
+        UserError: times of another shape or type, labels that are no classes, times that are NaN or minus infinity, or constants that
+            are not positive.
     """
+    if t.ndim != 2 or min(t.shape) < 1 or not t.is_floating_point():
+        raise UserError(
+            f"time_cross_entropy: times are {t.dtype} of shape {tuple(t.shape)}; give floats (batch, classes)"
+        )
+    if not 0 < p.tau_syn < math.inf:
+        raise UserError(f"time_cross_entropy: tau_syn is {p.tau_syn}; it must be positive and finite")
+    if not (0 < loss.xi < math.inf and 0 < loss.beta < math.inf and 0 <= loss.alpha < math.inf):
+        raise UserError(f"time_cross_entropy: {loss}; give positive and finite scales, and alpha 0 or more")
     check_labels(label, t.shape[1], len(t))
     if bool(torch.isnan(t).any()):
         raise UserError("time_cross_entropy: the spike times hold NaN")
+    if bool((t == -math.inf).any()):
+        raise UserError("time_cross_entropy: the spike times hold minus infinity; write infinity for a silent neuron")
     t = t / p.tau_syn
     true = t.gather(1, label.long()[:, None])[:, 0]
     spiked = torch.isfinite(true)
@@ -127,6 +169,8 @@ def check_labels(label: Tensor, classes: int, samples: int) -> None:
     Raises:
         UserError: another number of labels than samples, labels that are no integers, or one that is no class.
     """
+    if not isinstance(label, Tensor):
+        raise UserError(f"labels are of type {type(label).__name__}; give a tensor of int64")
     if tuple(label.shape) != (samples,):
         raise UserError(f"labels have shape {tuple(label.shape)}; give one for each of {samples} samples")
     if label.dtype not in (torch.int64, torch.int32):
@@ -136,7 +180,15 @@ def check_labels(label: Tensor, classes: int, samples: int) -> None:
 
 
 def decide(t: Tensor) -> Tensor:
-    """Class of the earliest label spike `(batch,)`, the lowest of several; -1 where all are silent."""
+    """Class of the earliest label spike `(batch,)`, the lowest of several; -1 where all are silent.
+
+    Raises:
+        UserError: times of another shape than (batch, classes), or NaN.
+    """
+    if t.ndim != 2 or t.shape[1] < 1:
+        raise UserError(f"decide: times have shape {tuple(t.shape)}; give (batch, classes)")
+    if bool(torch.isnan(t).any()):
+        raise UserError("decide: the spike times hold NaN; write infinity for a silent neuron")
     return torch.where(torch.isfinite(t).any(1), t.argmin(1), -1)
 
 
@@ -149,7 +201,21 @@ def repair(network: Network, layers: list[Tensor], rule: Repair, before: Bumped)
 
     Returns:
         what was done; its layer is None where nothing was.
+
+    Raises:
+        UserError: limits or spike times that do not fit the layers, a limit that is no share, or a bump that is negative or not finite.
     """
+    if not len(network.weights) == len(layers) == len(rule.limits):
+        raise UserError(
+            f"repair: {len(layers)} spike times and {len(rule.limits)} limits for {len(network.weights)} layers; give one of each a layer"
+        )
+    for w, t in zip(network.weights, layers, strict=True):
+        if t.ndim != 2 or len(t) < 1 or t.shape[1] != w.shape[1]:
+            raise UserError(
+                f"repair: spike times have shape {tuple(t.shape)}; give (batch, {w.shape[1]}) to fit the layer"
+            )
+    if not all(0 <= limit <= 1 for limit in rule.limits) or not 0 <= rule.bump < math.inf:
+        raise UserError(f"repair: {rule}; give limits from 0 to 1, and a finite bump of 0 or more")
     for k, (w, t) in enumerate(zip(network.weights, layers, strict=True)):
         silent = torch.isinf(t)
         if silent.double().mean() > rule.limits[k]:
@@ -214,6 +280,12 @@ def train(
 
 @torch.no_grad()
 def answers(network: Network, batches: Iterable[Tensor], p: Neuron) -> list[Tensor]:
-    """Spike times `(samples, neurons)` of each layer, for batches of input times."""
+    """Spike times `(samples, neurons)` of each layer, for batches of input times.
+
+    Raises:
+        UserError: as `run`, or no batches.
+    """
     found = [run(network, t, p) for t in batches]
+    if not found:
+        raise UserError("answers: there are no batches")
     return [torch.cat(layer) for layer in zip(*found, strict=True)]

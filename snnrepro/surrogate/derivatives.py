@@ -85,10 +85,16 @@ def derivative(surrogate: Surrogate) -> Callable[[Tensor], Tensor]:
     """The function x -> scale h(x) that a `Surrogate` names.
 
     Raises:
-        UserError: no surrogate has that name.
+        UserError: no surrogate has that name, a slope that is negative, or a slope or scale that is not finite.
     """
     if surrogate.name not in DERIVATIVES:
         raise UserError(f"unknown surrogate {surrogate.name!r}; known: {', '.join(DERIVATIVES)}")
+    if not 0 <= surrogate.slope < math.inf or not -math.inf < surrogate.scale < math.inf:
+        raise UserError(
+            f"surrogate: slope is {surrogate.slope}, scale {surrogate.scale}; give finite numbers, the slope 0 or more"
+        )
+    if surrogate.slope == 0 and surrogate.name == "multi_gaussian":
+        raise UserError("surrogate: the slope of multi_gaussian is 0; it must be positive")
     h = partial(DERIVATIVES[surrogate.name], slope=surrogate.slope)
     return h if surrogate.scale == 1.0 else lambda x: surrogate.scale * h(x)
 

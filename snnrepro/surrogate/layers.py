@@ -45,8 +45,10 @@ def events(time: Tensor, batch: Tensor, unit: Tensor, shape: tuple[int, int, int
     """`Events` from three int64 lists of equal length, one spike an entry; `shape` is (time, batch, units).
 
     Raises:
-        UserError: lists of different lengths, an index that is no integer, or one outside the shape.
+        UserError: a shape of other than three numbers, lists of different lengths, an index that is no integer, or one outside the shape.
     """
+    if len(shape) != 3 or not all(isinstance(n, int | np.integer) and n >= 0 for n in shape):
+        raise UserError(f"events: the shape is {tuple(shape)}; give whole numbers (time, batch, units)")
     lists = [torch.as_tensor(index).numpy() for index in (time, batch, unit)]
     if len({index.shape for index in lists}) > 1 or lists[0].ndim != 1:
         raise UserError(
@@ -78,7 +80,17 @@ class Trace(NamedTuple):
 
 
 def project(x: Tensor | Events, w: Tensor) -> Tensor:
-    """Weighted input `(time, batch, neurons)` of spikes `(time, batch, units)` and weights `(units, neurons)`, in plain torch."""
+    """Weighted input `(time, batch, neurons)` of spikes `(time, batch, units)` and weights `(units, neurons)`, in plain torch.
+
+    Raises:
+        UserError: shapes or types that do not fit.
+    """
+    if len(x.shape) != 3 or w.ndim != 2 or x.shape[2] != len(w):
+        raise UserError(
+            f"project: input has shape {tuple(x.shape)}, weights {tuple(w.shape)}; give (time, batch, units) and (units, neurons)"
+        )
+    if not isinstance(x, Events) and x.dtype != w.dtype:
+        raise UserError(f"project: input is {x.dtype}, weights are {w.dtype}; give the same")
     if isinstance(x, Events):
         steps, batch, _ = x.shape
         cells = torch.from_numpy(np.repeat(np.arange(steps * batch), np.diff(x.starts)))
@@ -125,7 +137,8 @@ def lif(
         states: False: only the spikes are returned, which saves time and memory.
 
     Raises:
-        UserError: shapes that do not fit, an empty batch, NaN or infinite values, or parameters that make no sense.
+        UserError: shapes or types that do not fit, an empty batch, events that were made by hand and lie outside their shape, NaN or
+            infinite values, or parameters that make no sense.
     """
     steps = _checked(x, w, v)
     neurons.check(p)
@@ -151,6 +164,8 @@ def readout(x: Tensor | Events, w: Tensor, p: LIF, *, engine: Engine = "auto") -
 
 def _checked(x: Tensor | Events, w: Tensor, v: Tensor | None) -> int:
     """Number of time steps, once the shapes fit and the weights are finite."""
+    if not isinstance(x, Tensor | Events) or not isinstance(w, Tensor) or not isinstance(v, Tensor | None):
+        raise UserError("lif: give the weights as tensors of torch, and the input as a tensor or as `events`")
     if len(x.shape) != 3 or min(x.shape) < 1:
         raise UserError(f"lif: input has shape {tuple(x.shape)}; give (time, batch, units), none of them empty")
     if w.ndim != 2 or x.shape[2] != w.shape[0] or w.shape[1] < 1:
@@ -161,6 +176,16 @@ def _checked(x: Tensor | Events, w: Tensor, v: Tensor | None) -> int:
         raise UserError(
             f"lif: recurrent weights are {v.dtype} on {v.device}, weights {w.dtype} on {w.device}; give the same"
         )
+    if not w.is_floating_point():
+        raise UserError(f"lif: weights are {w.dtype}; give floats, like float32 or float64")
+    if isinstance(x, Events) and (
+        len(x.starts) != x.shape[0] * x.shape[1] + 1
+        or x.starts[0] != 0
+        or x.starts[-1] != len(x.units)
+        or (np.diff(x.starts) < 0).any()
+        or (len(x.units) and not 0 <= x.units.min() <= x.units.max() < x.shape[2])
+    ):
+        raise UserError(f"lif: the list of events does not fit its shape {tuple(x.shape)}; make it with `events`")
     for name, weights in (("weights", w), ("recurrent weights", v)):
         if weights is not None and not _finite(weights):
             raise UserError(f"lif: the {name} hold NaN or infinite values")
@@ -198,7 +223,11 @@ def _run(x, w, v, p: LIF, engine: Engine, rows: int, lag: int, silent: bool, sta
     """Spikes, potentials, currents and adaptation of the layer, by the engine asked for."""
     derivative(p.surrogate)
     c, strength = _constants(p, w), _strength(p, w.shape[1])
+    if strength is not None and not np.isfinite(strength).all():
+        raise UserError("lif: adaptation.strength holds NaN or infinite values")
     choice = chosen_engine(x, w, engine)
+    if choice != "fast" and not isinstance(x, Events) and x.dtype != w.dtype:
+        raise UserError(f"lif: input is {x.dtype}, weights are {w.dtype}; give the same")
     if choice == "fast":
         dense, listed = (None, x) if isinstance(x, Events) else (x, None)
         return kernel.lif(dense, listed, w, v, c, Plan(p, strength, rows, lag, silent, states))
