@@ -135,7 +135,9 @@ def _parser() -> argparse.ArgumentParser:
     data.add_argument("action", nargs="?", choices=["get"], help="get: download")
     data.add_argument("name", nargs="?", help="data set, e.g. mnist")
     execute = add("execute", _execute, "build the notebooks from their Markdown sources and run them", "*")
-    execute.add_argument("--check", action="store_true", help="only check that both agree; exit 1 if not")
+    how = execute.add_mutually_exclusive_group()
+    how.add_argument("--check", action="store_true", help="only check that both agree; exit 1 if not")
+    how.add_argument("--text", action="store_true", help="only take changed prose over; the code must be as it was run")
     add("new", _new, "write the skeleton of a new chapter", None).add_argument("citekey", help="e.g. zenke2018")
     return parser
 
@@ -282,7 +284,7 @@ def _execute(arguments: argparse.Namespace) -> int:
             print(problem, file=sys.stderr)
         return 1 if problems else 0
     for citekey in chapters:
-        execute.execute(citekey)
+        (execute.rewrite if arguments.text else execute.execute)(citekey)
     return 0
 
 

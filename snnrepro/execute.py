@@ -93,6 +93,41 @@ def execute(citekey: str, quiet: bool = False) -> Path:
     return target
 
 
+def rewrite(citekey: str) -> Path:
+    """Take changes of the prose over into the executed notebook. Nothing is run, so that the code has to be the same.
+
+    Returns:
+        The notebook's path.
+
+    Raises:
+        UserError: a code cell changed, or source or notebook cannot be read or written.
+    """
+    notebook = build(citekey)
+    target = paths.chapter(citekey) / f"{citekey}.ipynb"
+    wanted, ran = _code(notebook), _code(_executed(citekey, target))
+    if [(cell.source, _part(cell, "tags")) for cell in wanted] != [(cell.source, _part(cell, "tags")) for cell in ran]:
+        raise UserError(f"{citekey}: code cells differ from those that were run; run snnrepro execute {citekey}")
+    for cell, kept in zip(wanted, ran, strict=True):
+        cell.update({part: value for part, value in kept.items() if part != "id"})
+    files.write_text(target, nbformat.writes(notebook) + "\n")
+    return target
+
+
+def _code(notebook: NotebookNode) -> list[NotebookNode]:
+    return [cell for cell in notebook.cells if cell.cell_type == "code"]
+
+
+def _executed(citekey: str, target: Path) -> NotebookNode:
+    """The executed notebook."""
+    command = f"run snnrepro execute {citekey}"
+    try:
+        return nbformat.read(target, as_version=4)
+    except FileNotFoundError:
+        raise UserError(f"{citekey}: {target.name} is missing; {command}") from None
+    except (OSError, ValueError, AttributeError, nbformat.ValidationError) as error:
+        raise UserError(f"{citekey}: cannot read {target.name} ({type(error).__name__}); {command}") from None
+
+
 def check(citekey: str) -> list[str]:
     """Say what is wrong with a chapter's pair of source and notebook; empty if all is well.
 
@@ -106,11 +141,9 @@ def check(citekey: str) -> list[str]:
     target = paths.chapter(citekey) / f"{citekey}.ipynb"
     command = f"run snnrepro execute {citekey}"
     try:
-        cells = nbformat.read(target, as_version=4).cells
-    except FileNotFoundError:
-        return [f"{citekey}: {target.name} is missing; {command}"]
-    except (OSError, ValueError, AttributeError, nbformat.ValidationError) as error:
-        return [f"{citekey}: cannot read {target.name} ({type(error).__name__}); {command}"]
+        cells = _executed(citekey, target).cells
+    except UserError as error:
+        return [str(error)]
     problems = []
     if len(cells) != len(wanted):
         problems.append(f"{citekey}: {len(wanted)} cells in the source, {len(cells)} in the notebook; {command}")

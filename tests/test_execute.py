@@ -152,6 +152,32 @@ def test_pair_that_differs(done, capsys, old, new, message):
     assert f"demo2020: {message}; run snnrepro execute demo2020" in capsys.readouterr().err
 
 
+def test_changed_prose_is_taken_over_without_running_anything(done, monkeypatch, capsys):
+    edit(done / SOURCE, "A figure comes next.\n", "A figure, *here*.\n\n+++\n\nMore.\n")
+    with monkeypatch.context() as patched:
+        patched.setattr(execute, "_run_cells", None)
+        assert cli.main(["execute", "--text", "demo2020"]) == 0
+    assert execute.check("demo2020") == []
+    rewritten = (done / NOTEBOOK).read_bytes()
+    execute.execute("demo2020", quiet=True)
+    assert (done / NOTEBOOK).read_bytes() == rewritten
+    assert b"*here*" in rewritten
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [("[nbval-ignore-output]", "[hide-input]"), ("print", "print  # aloud\nprint"), ("```{code-cell} ipython3\nprint", "```\nprint")],
+)  # fmt: skip
+def test_changed_code_has_to_run(done, capsys, old, new):
+    before = (done / NOTEBOOK).read_bytes()
+    edit(done / SOURCE, old, new)
+    assert cli.main(["execute", "--text", "demo2020"]) == 2
+    assert (
+        "demo2020: code cells differ from those that were run; run snnrepro execute demo2020" in capsys.readouterr().err
+    )
+    assert (done / NOTEBOOK).read_bytes() == before
+
+
 def test_notebook_not_run_in_order(done):
     notebook = nbformat.read(done / NOTEBOOK, as_version=4)
     code = [cell for cell in notebook.cells if cell.cell_type == "code"]
