@@ -727,6 +727,7 @@ def test_a_name_for_each_cell():
 # What a negative control, an untrained network or a missing effect gives; the claim's bands must leave it out.
 WITHOUT_EFFECT = {
     "one-spike-diverges": 0.0,  # a network that forgets the spike
+    "weights-follow-the-circular-law": 0.1,  # weights that are not divided by p
     "theta-learns-a-sine": 1.0,  # a decoder of 0
     "lif-learns-a-sine": 1.0,
     "izhikevich-learns-a-sine": 1.0,

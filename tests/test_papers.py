@@ -301,3 +301,17 @@ def test_readout_gradient_is_the_finite_difference():
             step[k, n] = h
             slope = (value(w.detach() + step) - value(w.detach() - step)) / (2 * h)
             assert float(slope) == pytest.approx(float(gradient[k, n]), rel=1e-6)
+
+
+def test_a_gradient_that_is_not_finite_is_no_small_difference():
+    from snnrepro.eprop.networks import Weights
+    from snnrepro.papers import bellec2020, pereznieves2021, zenkeneftci2021
+
+    good = Weights(*(np.ones((2, 2)) for _ in range(3)))
+    bad = good._replace(output=np.array([[1.0, np.nan], [1.0, 1.0]]))
+    for pair in ((good, bad), (bad, good)):
+        for apart in (bellec2020._apart, zenkeneftci2021._difference):
+            with pytest.raises(UserError, match="a gradient is not finite"):
+                apart(*pair)
+        with pytest.raises(UserError, match="a gradient is not finite"):
+            pereznieves2021._apart(*(torch.from_numpy(w.output) for w in pair))

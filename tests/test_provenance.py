@@ -282,7 +282,7 @@ def test_what_counts_for_one_experiment(package, old, new, counts):
         ("    return x % LIMIT", "    if x < 0:\n        x = 0\n        raise UserError('no')\n    return x % LIMIT", True),
         ("    return x % LIMIT", "    if x < 0:\n        raise UserError('no')\n    else:\n        x = 1\n    return x % LIMIT", True),
         ("    return x % LIMIT", "    if x < 0:\n        raise StopIteration\n    return x % LIMIT", True),
-        ("    return x % LIMIT", "    for y in x:\n        if y < 0:\n            raise UserError(y)\n        x = y\n    return x % LIMIT", True),
+        ("    return x % LIMIT", "    for y in [1]:\n        if x < 0:\n            raise UserError(x)\n        x = y\n    return x % LIMIT", True),  # noqa: E501
     ],
 )  # fmt: skip
 def test_a_guard_counts_for_nothing_unless_it_does_more(package, old, new, counts):

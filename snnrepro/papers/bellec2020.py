@@ -43,6 +43,9 @@ def _cosine(a: np.ndarray, b: np.ndarray) -> float:
 
 def _apart(ours: Weights, theirs: Weights) -> float:
     """Largest difference of gradients, relative to the largest entry."""
+    for g in (*ours, *theirs):
+        if not np.isfinite(g).all():
+            raise UserError("bellec2020: a gradient is not finite; mend the network")
     return max(float(np.abs(a - b).max() / np.abs(b).max()) for a, b in zip(ours, theirs, strict=True))
 
 

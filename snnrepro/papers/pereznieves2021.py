@@ -16,6 +16,7 @@ from snnrepro import surrogate
 from snnrepro.data.recordings import Recordings, counts, on_grid, subset
 from snnrepro.data.speech import SHD_DURATION, SPEAKERS, heidelberg_digits, spoken_digits
 from snnrepro.data.timing import Rates, Timing, rates, timing
+from snnrepro.errors import UserError
 from snnrepro.experiment import Experiment, Progress, Result
 from snnrepro.files import read_npz, write_npz
 from snnrepro.heterogeneity import networks, reference
@@ -305,6 +306,8 @@ class Gradients:
 
 def _apart(a: torch.Tensor, b: torch.Tensor) -> float:
     """Largest difference of two gradients, relative to the largest entry."""
+    if not (torch.isfinite(a).all() and torch.isfinite(b).all()):
+        raise UserError("pereznieves2021: a gradient is not finite; mend the layer")
     return float((a - b).abs().max() / b.abs().max())
 
 
@@ -356,6 +359,9 @@ def _finite_off(x, w, error, mem, syn, dt: float, step: float = 1e-6) -> float:
 
     c = networks.constants(mem, syn, dt, dtype=torch.float64)
     exact = torch.autograd.grad(loss(c), [c.mem, c.syn])
+    for gradient in exact:
+        if not torch.isfinite(gradient).all():
+            raise UserError("pereznieves2021: the gradient of a time constant is not finite; mend the layer")
     worst = 0.0
     for value, gradient in zip((c.mem, c.syn), exact, strict=True):
         for k in range(0, len(value), 4):

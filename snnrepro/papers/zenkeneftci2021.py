@@ -16,6 +16,7 @@ from torch import Tensor
 
 from snnrepro import surrogate
 from snnrepro.data.randman import spike_times
+from snnrepro.errors import UserError
 from snnrepro.experiment import Experiment, Progress, Result
 from snnrepro.files import read_npz, write_npz
 from snnrepro.neurons import LIF, Adaptation, Surrogate
@@ -66,6 +67,9 @@ def ready(model: Model, setup: Setup, gain: float, seed: int) -> tuple[Weights, 
 
 def _difference(a: Weights, b: Weights) -> float:
     """Largest difference of two gradients, relative to the largest entry of each matrix."""
+    for g in (*a, *b):
+        if not np.isfinite(g).all():
+            raise UserError("zenkeneftci2021: a gradient is not finite; mend the network")
     return max(float(np.abs(x - y).max() / max(np.abs(y).max(), 1e-300)) for x, y in zip(a, b, strict=True))
 
 
