@@ -234,11 +234,18 @@ def _list(arguments: argparse.Namespace) -> int:
                 broken = "".join(f", seed {seed} damaged: {why}" for seed, why in damaged.items() if seed in seeds)
                 record = ledger.load_record(citekey, key, profile)
                 recorded = len(record.seeds) if record else 0
-                print(f"      {profile}: {recorded} of {len(seeds)} seeds recorded, {done} finished here{broken}")
+                took = f" ({_each([seed.cpu_seconds for seed in record.seeds.values()])} a seed)" if record else ""
+                print(f"      {profile}: {recorded} of {len(seeds)} seeds recorded{took}, {done} finished here{broken}")
         print("  claims")
         for row in ledger.rows(chapter, experiments):
             print(f"    {row.claim.id}\n      quick: {row.quick}, paper: {row.paper.state}")
     return 0
+
+
+def _each(spent: list[float]) -> str:
+    """Time that a seed took of one core, on average over seconds spent."""
+    mean = sum(spent) / len(spent)
+    return f"{mean:.0f} s" if mean < 100 else f"{mean / 60:.0f} min"
 
 
 def _check(arguments: argparse.Namespace) -> int:

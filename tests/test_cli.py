@@ -207,8 +207,8 @@ def test_seed_file_with_a_wrong_type_is_named(demo, capsys, change):
     assert "size-bounded (paper): recorded" in checked and "1 records not compared\n" in checked
     assert cli.main(["list"]) == 0
     listed = capsys.readouterr().out
-    assert f"quick: 3 of 3 seeds recorded, 2 finished here, seed 1 damaged: {wrong}\n" in listed
-    assert "paper: 3 of 100 seeds recorded, 3 finished here\n" in listed
+    assert f"quick: 3 of 3 seeds recorded (0 s a seed), 2 finished here, seed 1 damaged: {wrong}\n" in listed
+    assert "paper: 3 of 100 seeds recorded (0 s a seed), 3 finished here\n" in listed
 
 
 def test_damaged_seeds_that_the_profile_does_not_name_matter_to_nobody(demo, capsys):
@@ -296,7 +296,7 @@ def test_run_record_list_and_check(demo, capsys):
     assert cli.main(["list", "demo2020"]) == 0
     listed = capsys.readouterr().out
     assert (
-        "quick: 3 of 3 seeds recorded, 3 finished here\n" in listed
+        "quick: 3 of 3 seeds recorded (0 s a seed), 3 finished here\n" in listed
         and "paper: 0 of 100 seeds recorded, 0 finished here" in listed
     )
     assert "size-bounded\n      quick: pass, paper: open" in listed
@@ -447,3 +447,10 @@ def test_bars_on_a_terminal(demo):
     assert child.exitstatus == 0
     assert "demo2020/walk (paper)" in shown and "/20 seeds" in shown
     assert "seed 1" in shown and "/8" in shown and "size 0." in shown
+
+
+@pytest.mark.parametrize(
+    ("seconds", "said"), [((3.0, 4.2), "4 s"), ((99.0,), "99 s"), ((200.0, 100.0), "2 min"), ((3600.0,), "60 min")]
+)
+def test_how_long_a_recorded_seed_took(seconds, said):
+    assert cli._each(list(seconds)) == said
