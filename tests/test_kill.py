@@ -80,7 +80,7 @@ def under_way(demo, ignored=()):
 def test_workers_end_with_a_run_that_is_stopped_alone(slow, number, ignored):
     with under_way(slow, ignored) as (run, workers):
         os.kill(run.pid, number)
-        said = run.communicate(timeout=60)[1]
+        said = run.communicate(timeout=20)[1]
         assert psutil.wait_procs(workers, GONE_SECONDS)[1] == []
     if number == signal.SIGKILL:
         assert run.returncode == -number
