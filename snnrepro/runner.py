@@ -429,6 +429,11 @@ def _load(job: _Job, seeds: tuple[int, ...]) -> Runs:
     for seed, one in zip(seeds, found, strict=True):
         if any(one[field].keys() != found[0][field].keys() for field in ("metrics", "early")):
             raise UserError(f"{job.name}: seeds {seeds[0]} and {seed} have different metrics; run again with --fresh")
+        if one["data"] != found[0]["data"]:
+            used = f"{found[0]['data']} and {one['data']}"
+            raise UserError(
+                f"{job.name}: seeds {seeds[0]} and {seed} had different data, {used}; run again with --fresh"
+            )
 
     def columns(field: str) -> dict[str, np.ndarray]:
         return {name: np.array([one[field][name] for one in found]) for name in found[0][field]}
@@ -438,7 +443,7 @@ def _load(job: _Job, seeds: tuple[int, ...]) -> Runs:
         metrics=columns("metrics"),
         early=columns("early"),
         arrays=[job.arrays(seed) for seed in seeds],
-        data=", ".join(dict.fromkeys(one["data"] for one in found)),
+        data=found[0]["data"],
         cpu_seconds=np.array([one["cpu_seconds"] for one in found]),
     )  # fmt: skip
 

@@ -618,6 +618,16 @@ def test_no_batches_and_too_few_limits_are_refused():
         ttfs.train(network, [], Neuron(), optimiser, ttfs.Repair((0.3,)))
 
 
+@pytest.mark.parametrize("layers", [0, 1])
+def test_an_optimiser_that_misses_weights_is_refused(layers):
+    network, other = small_network()[0], small_network()[0]
+    optimiser = torch.optim.Adam([*network.weights[:layers], *other.weights])
+    t, label = torch.rand(2, 4, dtype=torch.float64), torch.tensor([0, 1])
+    said = "train: the optimiser does not hold the weights of the network; make it from network.weights"
+    with pytest.raises(UserError, match=f"^{said}$"):
+        ttfs.train(network, [(t, label)], Neuron(), optimiser, None)
+
+
 def small_network(mean: float = 1.5, bias: float | None = 0.9, hidden: int = 6):
     draw = ttfs.Initial(mean, 0.5)
     network = ttfs.initial_network((4, hidden, 3), (draw, draw), (bias, bias), torch.Generator().manual_seed(0))

@@ -252,6 +252,22 @@ def test_peers_refuse_what_they_cannot_do(peer, change, field):
         peer(torch.zeros(3, 1, 2), torch.zeros(2, 2), paper.SPYTORCH._replace(**change))
 
 
+@pytest.mark.parametrize(
+    ("peer", "change", "said"),
+    [
+        (lif_snntorch, {"tau_syn": None}, "no neurons without synaptic filter"),
+        (lif_snntorch, {"adaptation": neurons.Adaptation(0.2, 1.8)}, "no adaptation"),
+        (lif_snntorch, {"surrogate": neurons.Surrogate(scale=0.5)}, "no scale"),
+        (lif_brian2, {"tau_syn": None}, "no neurons without synaptic filter"),
+        (lif_brian2, {"adaptation": neurons.Adaptation(0.2, 1.8)}, "no adaptation"),
+    ],
+)
+def test_peers_refuse_parts_they_do_not_have(peer, change, said):
+    p = paper.SPYTORCH if peer is lif_snntorch else paper.SPYTORCH._replace(gain="exact", reset="zero")
+    with pytest.raises(UserError, match=said):
+        peer(torch.zeros(3, 1, 2), torch.zeros(2, 2), p._replace(**change))
+
+
 @pytest.mark.parametrize("name", ["xor", "interpolation", "learning"])
 def test_same_seed_same_bits(name):
     experiment = paper.EXPERIMENTS[name]

@@ -233,6 +233,12 @@ def test_seeds_must_agree_on_their_metrics(demo):
         record({**RESULTS, 2: {**RESULTS[2], "metrics": {"other": 1.0}}})
 
 
+def test_seeds_must_agree_on_their_data(demo):
+    said = rf"seeds 1 and 2 had different data, {RESULTS[1]['data']} and half of it; run again with --fresh"
+    with pytest.raises(UserError, match=said):
+        record({**RESULTS, 2: {**RESULTS[2], "data": "half of it"}})
+
+
 def test_saving_again_touches_nothing_when_only_time_and_machine_differ(demo, monkeypatch):
     file = save_record(record(), ARRAYS)
     before = {path: (path.read_bytes(), path.stat().st_mtime_ns) for path in file.parent.iterdir()}

@@ -224,6 +224,18 @@ def test_seeds_with_different_metrics(paper):
         runner.run(citekey, "one", "quick", jobs=1, quiet=True)
 
 
+def test_seeds_with_different_data(paper):
+    citekey, file = paper
+    edit(
+        file,
+        'return Result({"size": config.size})',
+        'return Result({"size": config.size}, data=["whole", "half"][seed])',
+    )
+    said = rf"{citekey}/one \(quick\): seeds 0 and 1 had different data, whole and half; run again with --fresh"
+    with pytest.raises(UserError, match=said):
+        runner.run(citekey, "one", "quick", jobs=1, quiet=True)
+
+
 def test_experiments_that_run_side_by_side_give_what_each_gives_alone(demo, capfd):
     alone = runner.run("demo2020", "walk", "quick", seeds=(0, 2), quiet=True)
     runs = runner.run_all("demo2020", ["broken", "walk", "broken"], "quick", seeds=(0, 2), fresh=True)

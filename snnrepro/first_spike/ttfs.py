@@ -255,10 +255,13 @@ def train(
         loss: constants of the loss.
 
     Raises:
-        UserError: no batches, a batch in which no input spikes, labels that do not fit, or another number of limits than layers.
+        UserError: no batches, a batch in which no input spikes, labels that do not fit, another number of limits than layers, or an
+            optimiser of other weights.
     """
     if rule is not None and len(rule.limits) != len(network.weights):
         raise UserError(f"train: {len(rule.limits)} limits for {len(network.weights)} layers; give one a layer")
+    if not {id(w) for w in network.weights} <= {id(w) for group in optimiser.param_groups for w in group["params"]}:
+        raise UserError("train: the optimiser does not hold the weights of the network; make it from network.weights")
     losses, repaired = [], np.zeros(len(network.weights))
     for t, label in batches:
         if not bool(torch.isfinite(t).any()):

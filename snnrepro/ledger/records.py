@@ -126,7 +126,7 @@ def build_record(
         seed_results: by seed: `metrics`, `early`, `cpu_seconds` and `data`; other keys are left out.
 
     Raises:
-        UserError: no seeds, or seeds that disagree on the names of their metrics.
+        UserError: no seeds, or seeds that disagree on their data or the names of their metrics.
     """
     name = f"{citekey}/{experiment_name} ({profile})"
     if not seed_results:
@@ -138,6 +138,9 @@ def build_record(
     for other in others:
         if seeds[other].metrics.keys() != seeds[first].metrics.keys():
             raise UserError(f"{name}: seeds {first} and {other} have different metrics; run again with --fresh")
+        if seeds[other].data != seeds[first].data:
+            used = f"{seeds[first].data} and {seeds[other].data}"
+            raise UserError(f"{name}: seeds {first} and {other} had different data, {used}; run again with --fresh")
     config = experiment.quick if profile == "quick" else experiment.paper
     return Record(
         citekey=citekey,
@@ -152,7 +155,7 @@ def build_record(
         sources=provenance.experiment_sources(citekey, experiment),
         versions=provenance.versions(),
         machine=provenance.machine(),
-        data=", ".join(dict.fromkeys(seed.data for seed in seeds.values())),
+        data=seeds[first].data,
         date=datetime.datetime.now(datetime.UTC).date().isoformat(),
     )
 

@@ -24,13 +24,16 @@ def lif_snntorch(x: Tensor, w: Tensor, p: LIF) -> Tensor:
     steps later, which makes the spikes of a layer without recurrence the same.
 
     Raises:
-        UserError: a gain, reset, refractory period, reset gradient or surrogate that `snntorch.Synaptic` does not have.
+        UserError: a gain, reset, refractory period, reset gradient, filter, adaptation or surrogate that `snntorch.Synaptic` does not
+            have.
     """
     import snntorch
     from snntorch import surrogate
 
     _refuse("snnTorch", p, gain=("one",), reset=tuple(SNNTORCH_RESET), refractory=(0, 1), reset_gradient=(False,))
     _refuse("snnTorch", p.surrogate, name=("fast_sigmoid",))
+    if p.tau_syn is None or p.adaptation is not None or p.surrogate.scale != 1:
+        raise UserError("snnTorch: it has no neurons without synaptic filter, no adaptation, no scale of the surrogate")
     if p.current == "old":
         x = torch.cat([torch.zeros_like(x[:2]), x[:-2]])
     cell = snntorch.Synaptic(
@@ -61,11 +64,13 @@ def lif_brian2(x: np.ndarray, w: np.ndarray, p: LIF, substeps: int = 1) -> tuple
         spike times in seconds and the neuron of each spike.
 
     Raises:
-        UserError: a gain, reset or refractory period that these equations do not have.
+        UserError: a gain, reset, refractory period, filter or adaptation that these equations do not have.
     """
     import brian2 as b2
 
     _refuse("Brian2", p, gain=("exact",), reset=("zero",), refractory=(0, 1))
+    if p.tau_syn is None or p.adaptation is not None:
+        raise UserError("Brian2: these equations have no neurons without synaptic filter, and no adaptation")
 
     b2.prefs.codegen.target = "numpy"
     b2.start_scope()
