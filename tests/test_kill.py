@@ -52,13 +52,16 @@ def slow(demo, monkeypatch):
 
 @contextlib.contextmanager
 def under_way(demo, ignored=()):
-    """A run at work and the processes that it has started; some signals are ignored from the start, as under nohup."""
+    """A run at work and the processes that it has started; some signals are ignored from the start, as under nohup.
 
-    def ignore():
-        for number in ignored:
-            signal.signal(number, signal.SIG_IGN)
+    Only those, even where the tests themselves run under nohup.
+    """
 
-    run = subprocess.Popen(COMMAND, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True, preexec_fn=ignore)
+    def prepare():
+        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+            signal.signal(number, signal.SIG_IGN if number in ignored else signal.SIG_DFL)
+
+    run = subprocess.Popen(COMMAND, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True, preexec_fn=prepare)
     workers = []
     try:
         wait_for_progress(demo / ".runs" / "demo2020" / "walk.paper", run)
