@@ -78,16 +78,25 @@ def write_bytes(path: Path, content: bytes) -> None:
     _write(path, lambda file: file.write(content))
 
 
+def read_foreign_json(path: Path) -> Any:
+    """Reads JSON that other programs have written.
+
+    Raises:
+        UserError: the file is missing, unreadable, truncated or no JSON.
+    """
+    try:
+        return json.loads(_bytes(path), parse_constant=_refuse)
+    except (ValueError, RecursionError) as error:
+        raise UserError(f"{shown(path)}: is damaged or not JSON ({one_line(error)}); {_remedy(path)}") from None
+
+
 def read_json(path: Path) -> Any:
     """Reads JSON.
 
     Raises:
         UserError: the file is missing, unreadable, truncated, no JSON, or of a newer schema.
     """
-    try:
-        content = json.loads(_bytes(path), parse_constant=_refuse)
-    except (ValueError, RecursionError) as error:
-        raise UserError(f"{shown(path)}: is damaged or not JSON ({one_line(error)}); {_remedy(path)}") from None
+    content = read_foreign_json(path)
     schema = content.get("schema", SCHEMA) if isinstance(content, dict) else SCHEMA
     if not isinstance(schema, int) or schema > SCHEMA:
         raise UserError(

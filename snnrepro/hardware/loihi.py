@@ -8,6 +8,7 @@ One step of a neuron, with M = 2^23 and tz(x, k) = sign(x) (|x| >> k), the shift
 
 The activation a of step t + 1 + d is the sum of effective weights (times payload, with graded spikes) over the spikes of step t whose
 synapse has delay d, shifted by the weight exponent after it has been added up; recurrent spikes go the same way. a is 0 in the first step.
+u wraps once a step, so large payloads or exponents carry it beyond 24 bits. a, u and the sum that makes v then wrap at 2^31, as in Lava.
 
 Arrays are `(time, inputs)` or `(time, batch, inputs)`, weights and delays `(sender, neuron)`, all integers. The rule is that of
 Intel's simulator lava-nc 0.10.0 (`proc/lif/models.py`, `proc/dense/models.py`, `utils/weightutils.py`).
@@ -20,7 +21,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from snnrepro.errors import UserError
-from snnrepro.files import one_line, read_json, shown
+from snnrepro.files import one_line, read_foreign_json, shown
 from snnrepro.kernels import loihi as kernel
 from snnrepro.kernels.loihi import ALIGN_BITS
 
@@ -38,8 +39,6 @@ RANGES = {
     "payload": (-(2**31), 2**31 - 1),
 }
 """Smallest and largest value that the registers hold; delays and payloads are those of Loihi 2."""
-LARGEST = 2**32
-"""Activations stay below this, so that a current that adds up over 4096 steps, times a decay, fits into 64 bits."""
 
 
 class Neurons(NamedTuple):
@@ -206,7 +205,7 @@ class _Wired(NamedTuple):
 
 
 def _wired(s: Synapses, shape: tuple[int | None, int | None], what: str) -> _Wired:
-    w = effective_weights(s)
+    w = np.ascontiguousarray(effective_weights(s))  # one order in memory: the kernel is compiled once
     if any(wanted not in (None, size) for wanted, size in zip(shape, w.shape, strict=True)):
         wanted = ", ".join("any" if size is None else str(size) for size in shape)
         raise UserError(f"loihi: {what} have shape {w.shape}; give ({wanted})")
@@ -218,7 +217,7 @@ def _wired(s: Synapses, shape: tuple[int | None, int | None], what: str) -> _Wir
     delays = _within("delays", s.delays)
     if delays.shape != w.shape:
         raise UserError(f"loihi: delays of the {what} have shape {delays.shape}; give {w.shape}, one a weight")
-    return _Wired(w, exponent, delays, int(delays.max()))
+    return _Wired(w, exponent, np.ascontiguousarray(delays), int(delays.max()))
 
 
 # Running ----------------------------------------------------------------------------------------------------------------------
@@ -233,8 +232,7 @@ def run(x: np.ndarray, layer: Layer, *, states: bool = True) -> Trace:
         states: False: only the spikes are kept.
 
     Raises:
-        UserError: shapes that do not fit, numbers that are not whole or out of range, input other than 0 and 1 that is not graded, or
-            payloads too large for 64 bits.
+        UserError: shapes that do not fit, numbers that are not whole or out of range, or input other than 0 and 1 that is not graded.
     """
     spikes = _input(x, layer.synapses.graded)
     single = spikes.ndim == 2
@@ -245,7 +243,6 @@ def run(x: np.ndarray, layer: Layer, *, states: bool = True) -> Trace:
     back = _Wired(kernel.NONE, 0, kernel.NONE, 0)
     if layer.recurrent is not None:
         back = _wired(layer.recurrent, (n, n), "recurrent weights")
-    _exact(into, back, int(np.abs(spikes).max()) if layer.synapses.graded else 1)
     interval, offset = _reset(p)
     record = (steps, batch, n) if states else (0, 0, 0)
     seen = [np.empty(record, np.int64) for _ in range(3)]
@@ -295,15 +292,6 @@ def _input(x: np.ndarray, graded: bool) -> np.ndarray:
     return np.ascontiguousarray(spikes.astype(np.uint8))
 
 
-def _exact(into: _Wired, back: _Wired, payload: int) -> None:
-    """Raise where products of 64 bits might not hold a state: far beyond the 24 bits of the chip, but large payloads could reach it."""
-    totals = [int(np.abs(wired.w).sum(0).max(initial=0)) << max(wired.exponent, 0) for wired in (into, back)]
-    if totals[0] * payload + totals[1] >= LARGEST:
-        raise UserError(
-            f"loihi: activations might reach {totals[0] * payload + totals[1]}; keep them below {LARGEST} by smaller payloads or exponents"
-        )
-
-
 def _reset(p: Neurons) -> tuple[int, int]:
     """Interval and offset of the periodic reset as the kernel takes them."""
     if p.reset_interval is None:
@@ -336,17 +324,18 @@ def run_golden(folder: str | Path) -> list[Mismatch]:
     A set needs `name`, `du`, `dv` and `vth`. What may be missing, and stands for what then: `bias_mant`, `bias_exp` and `weight_exp` 0,
     `num_weight_bits` 8, `sign_mode` MIXED (null: as the signs of the weights are), `reset_interval` none, `reset_offset` 0; `graded`:
     whether the input holds other numbers than 0 and 1 (false: such a number is one spike); `recurrent` and `delay`: whether the file is
-    there; `rec_weight_exp`, `rec_num_weight_bits`, `rec_sign_mode`: like those of the input (a sign mode that does not fit the weights:
-    as their signs are). Other fields, and `<name>_weights_eff.csv`, are ignored.
+    there; `rec_weight_exp`, `rec_num_weight_bits`, `rec_sign_mode`: see below. Other fields, and `<name>_weights_eff.csv`, are ignored.
 
-    In a recurrent set, a may be the whole activation or, since Lava keeps one object for each bundle of synapses, only that of the input:
-    the reading that leaves fewer differences counts for the whole set. Columns a may be missing; u, v and s may not.
+    A recurrent set can be read in more than one way; the reading that leaves the fewest differences counts for the whole set. Activation
+    a: the whole one or, since Lava keeps one object for each bundle of synapses, only that of the input. Recurrent weights, where no
+    field says it: exponent, bits and sign mode of the input; the mode mixed, or as their signs are, instead; or exponent 0 and 8 bits as
+    well. Columns a may be missing; u, v and s may not.
 
     Raises:
         UserError: a file that is missing, damaged or does not fit the others, or a parameter that the chip does not take.
     """
     folder = Path(folder)
-    manifest = read_json(folder / "manifest.json")
+    manifest = read_foreign_json(folder / "manifest.json")
     sets = manifest.get("sets") if isinstance(manifest, dict) else None
     if not isinstance(sets, list) or not sets or not all(isinstance(entry, dict) for entry in sets):
         raise UserError(
@@ -356,7 +345,7 @@ def run_golden(folder: str | Path) -> list[Mismatch]:
 
 
 def golden_layer(folder: str | Path, entry: dict[str, Any]) -> tuple[np.ndarray, Layer]:
-    """Input `(time, inputs)` and layer of one entry of a manifest's `sets` (see `run_golden`).
+    """Input `(time, inputs)` and layer of one entry of a manifest's `sets` (see `run_golden`), in its first reading.
 
     Raises:
         UserError: as `run_golden`.
@@ -388,14 +377,23 @@ def _bundle(folder: Path, name: str, entry: dict[str, Any], prefix: str, delayed
     weights = _matrix(folder / f"{name}_{prefix}weights.csv")
     path = folder / f"{name}_{prefix}delays.csv"
     delays = _matrix(path) if _there(path, delayed) else None
-    exponent, bits, sign = (
-        entry.get(prefix + field, entry.get(field, default))
-        for field, default in (("weight_exp", 0), ("num_weight_bits", 8), ("sign_mode", "MIXED"))
+    exponent, bits = (
+        next(value for value in (entry.get(prefix + field), entry.get(field), default) if value is not None)
+        for field, default in (("weight_exp", 0), ("num_weight_bits", 8))
     )
+    sign = entry.get(f"{prefix}sign_mode", entry.get("sign_mode", "MIXED"))
     sign = None if sign is None else str(sign).rpartition(".")[2].lower()
-    if prefix and f"{prefix}sign_mode" not in entry and sign not in (None, "mixed", _sign(weights)):
-        sign = None  # the mode of the input does not fit these weights
     return Synapses(weights, exponent, bits, sign, delays)
+
+
+def _readings(layer: Layer, entry: dict[str, Any]) -> list[Layer]:
+    """All layers that one entry of a manifest may mean."""
+    rec = layer.recurrent
+    if rec is None or any(f"rec_{field}" in entry for field in ("weight_exp", "num_weight_bits", "sign_mode")):
+        return [layer]
+    shared = [(rec.exponent, rec.bits, sign) for sign in (rec.sign, "mixed", None)]
+    readings = dict.fromkeys([*shared, (0, 8, "mixed"), (0, 8, None)])
+    return [layer._replace(recurrent=rec._replace(exponent=e, bits=b, sign=sign)) for e, b, sign in readings]
 
 
 def _there(path: Path, said: bool | None) -> bool:
@@ -418,7 +416,7 @@ def _table(path: Path) -> dict[str, np.ndarray]:
     if not found or None in found or not lines or any(len(line) != len(heading) for line in lines):
         raise UserError(f"{shown(path)}: is damaged (columns do not fit their heading); restore the file")
     try:
-        rows = np.array([[int(cell) for cell in line] for line in lines], np.int64)
+        rows = np.array([[_number(cell) for cell in line] for line in lines], np.int64)
     except (ValueError, OverflowError) as error:
         raise UserError(f"{shown(path)}: is damaged ({one_line(error)}); restore the file") from None
     columns: dict[str, dict[int, int]] = {}
@@ -428,6 +426,16 @@ def _table(path: Path) -> dict[str, np.ndarray]:
         if sorted(places) != list(range(len(places))) or len(places) != sum(match[1] == letters for match in found):
             raise UserError(f"{shown(path)}: is damaged (columns {letters} do not count from 0); restore the file")
     return {letters: rows[:, [places[n] for n in range(len(places))]] for letters, places in columns.items()}
+
+
+def _number(cell: str) -> int:
+    """A whole number, which may be written as 1.0."""
+    try:
+        return int(cell)
+    except ValueError:
+        if not float(cell).is_integer():
+            raise
+        return int(float(cell))
 
 
 def _columns(path: Path, letters: str) -> np.ndarray:
@@ -449,22 +457,24 @@ def _compared(folder: Path, entry: dict[str, Any]) -> list[Mismatch]:
     name, path = str(entry["name"]), folder / f"{entry['name']}_trace.csv"
     golden = _table(path) | {variable: _columns(path, variable) for variable in "uvs"}
     try:
-        trace = run(x, layer)._asdict()
+        traces = [run(x, reading) for reading in _readings(layer, entry)]
     except UserError as error:
         raise UserError(f"{shown(folder)}, set {name}: {error}") from None
-    shape = trace["s"].shape
-    wrong = {variable: rows.shape for variable, rows in golden.items() if variable in trace and rows.shape != shape}
+    if layer.recurrent is not None:
+        alone = run(x, layer._replace(recurrent=None)).a
+        traces += [trace._replace(a=alone) for trace in traces]
+    shape = traces[0].s.shape
+    wrong = {variable: rows.shape for variable, rows in golden.items() if variable in "auvs" and rows.shape != shape}
     if wrong:
         raise UserError(
             f"{shown(path)}: {next(iter(wrong))} has shape {next(iter(wrong.values()))}, not {shape}; restore it"
         )
-    found = [m for variable in "uvs" for m in _differences(name, variable, golden[variable], trace[variable])]
-    if "a" in golden:
-        readings = [trace["a"]]
-        if layer.recurrent is not None:
-            readings.append(run(x, layer._replace(recurrent=None)).a)
-        found += min((_differences(name, "a", golden["a"], a) for a in readings), key=len)
-    return sorted(found, key=lambda m: (m.step, "auvs".index(m.variable), m.neuron))
+    seen = [variable for variable in "auvs" if variable in golden]
+    found = [
+        [m for variable in seen for m in _differences(name, variable, golden[variable], getattr(trace, variable))]
+        for trace in traces
+    ]
+    return sorted(min(found, key=len), key=lambda m: (m.step, "auvs".index(m.variable), m.neuron))
 
 
 def _differences(name: str, variable: str, expected: np.ndarray, found: np.ndarray) -> list[Mismatch]:

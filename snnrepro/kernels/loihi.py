@@ -21,11 +21,17 @@ def toward_zero(x, bits):
 
 
 @compiled
+def int32(x):
+    """What a sum is in 32 bits: it wraps at 2^31."""
+    return ((x + 2**31) & (2**32 - 1)) - 2**31
+
+
+@compiled
 def send(spikes, w, exponent, delays, ring, arrival, total):
     """Add what the spikes of one step will cause to `ring`, from slot `arrival` on, which is the next step.
 
-    The weights of one step's spikes are added up first, those of equal delay together; the sum is shifted then, to minus infinity. total
-    (longest delay of these synapses + 1, n): work space.
+    The weights of one step's spikes are added up first, those of equal delay together, without delays in 32 bits; the sum is shifted
+    then, to minus infinity. total (longest delay of these synapses + 1, n): work space.
     """
     n = w.shape[1]
     total[:] = 0
@@ -36,7 +42,7 @@ def send(spikes, w, exponent, delays, ring, arrival, total):
                     total[delays[j, k], k] += w[j, k] * spikes[j]
             else:
                 for k in range(n):
-                    total[0, k] += w[j, k] * spikes[j]
+                    total[0, k] = int32(total[0, k] + w[j, k] * spikes[j])
     for d in range(total.shape[0]):
         due = ring[(arrival + d) % ring.shape[0]]
         for k in range(n):
@@ -65,12 +71,13 @@ def layer(
                 v[:] = 0
             a = ring[t % ring.shape[0]]
             for k in range(n):
-                current = toward_zero(u[k] * keep_u[k], DECAY_BITS) + (a[k] << ALIGN_BITS)
+                a[k] = int32(a[k])
+                current = int32(toward_zero(u[k] * keep_u[k], DECAY_BITS) + (a[k] << ALIGN_BITS))
                 if current > LIMIT:
                     current -= 2 * LIMIT
                 elif current <= -LIMIT:
                     current += 2 * LIMIT
-                voltage = toward_zero(v[k] * keep_v[k], DECAY_BITS) + current + bias[k]
+                voltage = int32(toward_zero(v[k] * keep_v[k], DECAY_BITS) + current + bias[k])
                 voltage = min(max(voltage, -LIMIT + 1), LIMIT - 1)
                 spikes[k] = voltage > threshold[k]
                 if spikes[k]:

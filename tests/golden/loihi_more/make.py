@@ -31,8 +31,18 @@ SETS = {
     "tiny": {"du": 100, "dv": 50, "vth": 3, "weight_exp": -8, "bias_mant": -30, "bias_exp": 1, "rate": 0.6},
     "reset_offset": {"du": 90, "dv": 60, "vth": 2500, "bias_mant": 25, "bias_exp": 5, "recurrent": True}
     | {"reset_interval": 30, "reset_offset": 7},
+    "overflow": {"du": 40, "dv": 300, "vth": 100000, "weight_exp": 6, "graded": True, "top": 60000, "recurrent": True},
+    "beyond": {"du": 40, "dv": 900, "vth": 60000, "weight_exp": 5, "graded": True, "recurrent": True, "rate": 0.3},
 }  # fmt: skip
-DEFAULTS = {"weight_exp": 0, "num_weight_bits": 8, "sign_mode": "MIXED", "bias_mant": 0, "bias_exp": 0, "rate": 0.15}
+DEFAULTS = {
+    "weight_exp": 0,
+    "num_weight_bits": 8,
+    "sign_mode": "MIXED",
+    "bias_mant": 0,
+    "bias_exp": 0,
+    "rate": 0.15,
+    "top": 255,
+}
 DEFAULTS |= {"graded": False, "recurrent": False, "delay": False, "rec_delay": False, "reset_interval": None}
 
 
@@ -41,7 +51,7 @@ def wiring(p, weights, delays, graded):
     options = {field: p[field] for field in ("weight_exp", "num_weight_bits")} | {
         "weights": weights,
         "sign_mode": SignMode[p["sign_mode"]],
-        "num_message_bits": 8 if graded else 0,
+        "num_message_bits": 16 if graded else 0,
     }
     return Dense(**options) if delays is None else DelayDense(delays=delays, **options)
 
@@ -91,7 +101,9 @@ def main(folder):
     entries = []
     for seed, (name, given) in enumerate(SETS.items(), 101):
         p, g = DEFAULTS | given, np.random.default_rng(seed)
-        x = (g.random((STEPS, INPUTS)) < p["rate"]) * (g.integers(1, 256, (STEPS, INPUTS)) if p["graded"] else 1)
+        x = (g.random((STEPS, INPUTS)) < p["rate"]) * (
+            g.integers(1, p["top"] + 1, (STEPS, INPUTS)) if p["graded"] else 1
+        )
         low, high = (0, 255) if p["sign_mode"] == "EXCITATORY" else (-230, 255)
         w, rec = g.integers(low, high, (N, INPUTS)), g.integers(-120, 120, (N, N))
         delays = g.integers(0, 64, (N, INPUTS)) if p["delay"] else None
