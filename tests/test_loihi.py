@@ -64,7 +64,7 @@ def slow(x, n, weights, p, recurrent=None):
             elif u[k] <= -m:
                 u[k] = u[k] + 2 * m
             v[k] = tz(v[k] * (4096 - p["dv"][k]), 12) + u[k] + p["bias_mant"][k] * 2 ** p["bias_exp"][k]
-            v[k] = min(m - 1, max(1 - m, int32(v[k])))
+            v[k] = min(m - 1, max(1 - m, v[k]))
             if v[k] > p["vth"][k] * 64:
                 s[k], v[k] = 1, 0
         trace.append((a, list(u), list(v), s))
@@ -75,7 +75,7 @@ def slow(x, n, weights, p, recurrent=None):
                 sums = {}
                 for j, payload in enumerate(senders):
                     w, delay = bundle["rows"][k][j]
-                    sums[delay] = sums.get(delay, 0) + payload * cut(w, bundle["bits"], bundle["sign"])
+                    sums[delay] = sums.get(delay, 0) + int32(payload * cut(w, bundle["bits"], bundle["sign"]))
                 if not any(delay for row in bundle["rows"] for _, delay in row):
                     sums = {0: int32(sums[0])}  # Lava adds up 32 bits here, and 64 where there are delays
                 for delay, total in sums.items():  # what starts together and arrives together is added before the shift
@@ -371,6 +371,21 @@ def test_a_spike_arrives_a_step_later_and_moves_current_and_voltage_at_once():
     assert trace.a[:, 0].tolist() == [0, 2, 0, 0]
     assert trace.u[:, 0].tolist() == [0, 128, 0, 0]
     assert trace.v[:, 0].tolist() == [0, 128, 128, 128]
+
+
+def test_a_sum_has_32_bits_before_the_shift_but_64_where_there_are_delays():
+    synapses = Synapses([[1], [1]], exponent=-1, sign="excitatory", graded=True)
+    delayed = synapses._replace(delays=[[1], [1]])
+    large = np.array([[2**30, 2**30], [0, 0], [0, 0]])
+    one_each, three_each = (
+        [
+            run(large, Layer(s._replace(weights=w), Neurons(4095, 0, 131071))).a[:, 0].tolist()
+            for s in (synapses, delayed)
+        ]
+        for w in ([[1], [1]], [[3], [3]])
+    )
+    assert one_each == [[0, -(2**30), 0], [0, 0, 2**30]]
+    assert three_each == [[0, -(2**30), 0], [0, 0, -(2**30)]]  # a product has 32 bits in either case
 
 
 def test_a_neuron_at_its_threshold_is_silent():

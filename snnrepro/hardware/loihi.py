@@ -8,7 +8,7 @@ One step of a neuron, with M = 2^23 and tz(x, k) = sign(x) (|x| >> k), the shift
 
 The activation a of step t + 1 + d is the sum of effective weights (times payload, with graded spikes) over the spikes of step t whose
 synapse has delay d, shifted by the weight exponent after it has been added up; recurrent spikes go the same way. a is 0 in the first step.
-u wraps once a step, so large payloads or exponents carry it beyond 24 bits. a, u and the sum that makes v then wrap at 2^31, as in Lava.
+u wraps once a step, so large payloads or exponents carry it beyond 24 bits; a, and u before that, wrap at 2^31, as in Lava.
 
 Arrays are `(time, inputs)` or `(time, batch, inputs)`, weights and delays `(sender, neuron)`, all integers. The rule is that of
 Intel's simulator lava-nc 0.10.0 (`proc/lif/models.py`, `proc/dense/models.py`, `utils/weightutils.py`).

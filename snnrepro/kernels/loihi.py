@@ -30,8 +30,8 @@ def int32(x):
 def send(spikes, w, exponent, delays, ring, arrival, total):
     """Add what the spikes of one step will cause to `ring`, from slot `arrival` on, which is the next step.
 
-    The weights of one step's spikes are added up first, those of equal delay together, without delays in 32 bits; the sum is shifted
-    then, to minus infinity. total (longest delay of these synapses + 1, n): work space.
+    The weights of one step's spikes are added up first, those of equal delay together; the sum is shifted then, to minus infinity. As in
+    Lava, the sum has 32 bits, and 64 where there are delays. total (longest delay of these synapses + 1, n): work space.
     """
     n = w.shape[1]
     total[:] = 0
@@ -39,7 +39,7 @@ def send(spikes, w, exponent, delays, ring, arrival, total):
         if spikes[j] != 0:
             if delays.size:
                 for k in range(n):
-                    total[delays[j, k], k] += w[j, k] * spikes[j]
+                    total[delays[j, k], k] += int32(w[j, k] * spikes[j])
             else:
                 for k in range(n):
                     total[0, k] = int32(total[0, k] + w[j, k] * spikes[j])
@@ -77,7 +77,7 @@ def layer(
                     current -= 2 * LIMIT
                 elif current <= -LIMIT:
                     current += 2 * LIMIT
-                voltage = int32(toward_zero(v[k] * keep_v[k], DECAY_BITS) + current + bias[k])
+                voltage = toward_zero(v[k] * keep_v[k], DECAY_BITS) + current + bias[k]
                 voltage = min(max(voltage, -LIMIT + 1), LIMIT - 1)
                 spikes[k] = voltage > threshold[k]
                 if spikes[k]:
