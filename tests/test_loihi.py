@@ -374,7 +374,7 @@ def test_a_spike_arrives_a_step_later_and_moves_current_and_voltage_at_once():
 
 
 def test_a_sum_has_32_bits_before_the_shift_but_64_where_there_are_delays():
-    synapses = Synapses([[1], [1]], exponent=-1, sign="excitatory", graded=True)
+    synapses = Synapses([[1], [1]], exponent=-2, sign="excitatory", graded=True)
     delayed = synapses._replace(delays=[[1], [1]])
     large = np.array([[2**30, 2**30], [0, 0], [0, 0]])
     one_each, three_each = (
@@ -384,8 +384,8 @@ def test_a_sum_has_32_bits_before_the_shift_but_64_where_there_are_delays():
         ]
         for w in ([[1], [1]], [[3], [3]])
     )
-    assert one_each == [[0, -(2**30), 0], [0, 0, 2**30]]
-    assert three_each == [[0, -(2**30), 0], [0, 0, -(2**30)]]  # a product has 32 bits in either case
+    assert one_each == [[0, -(2**29), 0], [0, 0, 2**29]]
+    assert three_each == [[0, -(2**29), 0], [0, 0, -(2**29)]]  # a product has 32 bits in either case
 
 
 def test_a_neuron_at_its_threshold_is_silent():
