@@ -457,6 +457,11 @@ WITHOUT_EFFECT = {
     "observables-must-belong-to-the-sample": 0.7,  # a network that learns
     "spread-hurts-deployment": 0.0,
     "loop-unaffected-up-to-30": 0.4,  # as deployed
+    "loop-recovers-at-10": 0.2,  # as deployed
+    "injection-gains-at-half-its-spread": 0.0,
+    "rounding-in-training-gains-at-2-bits": 0.0,
+    "rounding-in-training-gains-at-3-bits": 0.0,
+    "six-bits-after-training": 0.28,  # three bits
     "gap-widens": 0.0,
     "injection-gains": 0.0,
     "injection-costs": 0.0,
