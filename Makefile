@@ -83,7 +83,7 @@ test: fresh
 	$(call step,style,$(PY) -m ruff check -q . && $(PY) -m ruff format -q --check .)
 	$(call step,unit tests,$(PYTEST) -n 2 --dist worksteal tests --ignore tests/test_site.py -rs --durations 5)
 	$(call step,notebooks agree with their sources,$(PY) -m snnrepro execute --check)
-	$(call step,chapters against their stored outputs,$(PYTEST) --nbval --nbval-current-env --nbval-cell-timeout 900 -n 2 --dist loadfile chapters)
+	$(call step,chapters against their stored outputs,$(PYTEST) --nbval --nbval-current-env --nbval-cell-timeout 300 chapters)
 	$(call step,figure data of that run,$(PYTEST) tests -m after_chapters)
 
 site: setup

@@ -37,6 +37,21 @@ def test_no_machinery_in_the_story(citekey):
 
 
 @pytest.mark.parametrize("citekey", CITEKEYS)
+def test_code_names_the_equations(citekey):
+    assert any("# Eq" in "".join(cell["source"]) for cell in code_cells(citekey))
+
+
+@pytest.mark.parametrize("citekey", CITEKEYS)
+def test_what_is_open_has_a_command_and_what_is_not_reproduced_a_reason(citekey):
+    for row in ledger.rows(ledger.load_claims(citekey), ledger.experiments(citekey)):
+        if row.paper.state == "open" and row.claim.band("paper") is not None:
+            words = (row.claim.open or "").partition("`snnrepro run ")
+            assert words[1] and len(words[0]) > 20, f"{row.claim.id}: say in `open` why it is not recorded, and how to"
+        if row.paper.state == "not reproduced":
+            assert row.claim.note, f"{row.claim.id}: say in `note` what is thought to be the reason"
+
+
+@pytest.mark.parametrize("citekey", CITEKEYS)
 def test_claim_cell_is_compared_and_cells_that_may_move_are_not(citekey):
     for cell in code_cells(citekey):
         source, tags = "".join(cell["source"]), cell["metadata"].get("tags", [])

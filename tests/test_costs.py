@@ -59,6 +59,15 @@ def test_formulas_on_the_ecg_network():
     assert costs.chip_energy(10, 2, costs.CHIPS["Loihi"]) == 10 * 23.6 + 2 * 81
 
 
+def test_formulas_on_the_first_layer_of_the_speech_network():
+    """700 inputs, 128 neurons, input density 0.045, 0.098 spikes: 346 and 86 times in floating point, 1400 and 348 in integers."""
+    spiking = costs.srnn_step(700, 128, 0.045, 0.098)
+    for name, published in {"float32": (346, 86), "int32": (1400, 348)}.items():
+        for other, times in zip((costs.lstm_step(700, 128), costs.rnn_step(700, 128)), published, strict=True):
+            ratio = costs.energy(other, costs.ENERGY[name]) / costs.energy(spiking, costs.ENERGY[name])
+            assert ratio == pytest.approx(times, rel=0.01)
+
+
 def test_bad_input_is_refused_in_one_line():
     for call in (
         lambda: costs.srnn_step(4, 36, 1.5, 0.3),

@@ -203,6 +203,8 @@ WITHOUT_EFFECT = {
     "mnist-accuracy": 0.1,
     "mnist-gap-to-ann": 0.83,  # guessing
     "small-mnist-accuracy": 0.1,
+    "mnist-decision-time": 2.0,  # a network that waits for the last input
+    "small-mnist-decision-time": 2.0,
 }
 
 

@@ -250,6 +250,13 @@ WITHOUT_EFFECT = {
     "true-output-is-ahead": 0.0,
     "input-spikes": 784.0,
     "spikes-before-the-decision": 262.0,  # untrained
+    "few-silent-answers": 1.0,  # no answer at all
+    "half-of-the-steps": 0.1,
+    "an-eighth-of-the-steps": 0.1,
+    "a-sixteenth-of-the-steps": 0.1,
+    "jitter-of-a-sixteenth": 0.1,
+    "jitter-of-a-half": 0.1,
+    "jitter-of-nearly-all": 0.1,
     "a-quarter-of-the-steps": 0.1,
     "four-steps-are-too-few": 0.0,
     "jitter-of-a-quarter": 0.1,

@@ -220,7 +220,7 @@ def repair(network: Network, layers: list[Tensor], rule: Repair, before: Bumped)
         silent = torch.isinf(t)
         if silent.double().mean() > rule.limits[k]:
             bump = 2 * before.bump if before.layer == k else rule.bump
-            w[:, silent.any(0)] += bump
+            w[:, silent.any(0)] += bump  # Eq. (9)
             return Bumped(k, bump)
     return UNTOUCHED
 
