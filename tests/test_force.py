@@ -380,6 +380,193 @@ def with_drive(drive, **changed):
     return networks.run(network, networks.start(network, v, 1.0), 20, None, None, 0, drive)
 
 
+# Input that does not fit ----------------------------------------------------------------------------------------------------
+
+NOTHING = networks.Columns(np.zeros(1, int), np.zeros(0, np.uint32), np.zeros(0))
+ONCE = Learning(0, 9, 1, 1.0)
+
+
+def begun(v=None, **changed):
+    """The state of a small network, changed."""
+    network, usual, _ = small("lif")
+    return networks.start(network._replace(**changed), usual if v is None else v, 1.0)
+
+
+def weights(**changed):
+    """Its static weights, changed."""
+    return small("lif")[0].static._replace(**changed)
+
+
+def ran(count=20, learning=None, listed=0, state=None, **changed):
+    """A run of a changed network from the state of the usual one."""
+    network, _, teacher = small("lif")
+    now = begun()._replace(**(state or {}))
+    return networks.run(network._replace(**changed), now, count, teacher[:20], learning, listed)
+
+
+def plain(count=20, learning=None, decoder=None, drive=None, v=None, teacher=None, **changed):
+    """The same in the plain network."""
+    network, usual, usually = small("lif")
+    given = usually if teacher is None else teacher
+    return reference.run(network._replace(**changed), usual if v is None else v, count, given, learning, decoder, drive)
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (lambda: networks.static_weights(4.0, 1.0, 0.5, False, None), "static_weights: 4.0 neurons"),
+        (lambda: networks.static_weights(4, np.nan, 0.5, False, None), "static_weights: the gain is nan; give a fin"),
+        (lambda: networks.columns(np.ones(3)), "columns: the matrix has shape (3,); give (n, n)"),
+        (lambda: networks.columns(np.ones((3, 2))), "columns: the matrix has shape (3, 2); give (n, n)"),
+        (
+            lambda: networks.columns(np.full((2, 2), np.nan)),
+            "columns: the matrix has shape (2, 2); give (n, n), of fin",
+        ),
+        (lambda: networks.dense(weights(values=np.ones(1))), "dense: 742 rows and 1 values; give 742 of each"),
+        (lambda: networks.dense(weights(rows=weights().rows + 9)), "dense: rows 9 to 68; give neurons 0 to 59"),
+        (lambda: begun(feedback=np.ones(60)), "force: feedback has shape (60,); give (k, n)"),
+        (lambda: begun(np.zeros(0), feedback=np.ones((1, 0)), static=NOTHING), "force: the network has no neurons"),
+        (lambda: begun(static=weights(values=np.ones(1))), "force: 742 rows and 1 values of static weights; give 742"),
+        (
+            lambda: begun(static=weights(starts=weights().starts - 2 * np.eye(1, 61, dtype=int)[0])),
+            "force: starts of the",
+        ),
+        (
+            lambda: begun(static=weights(starts=weights().starts + 99 * np.eye(1, 61, 5, int)[0])),
+            "force: starts of the",
+        ),
+        (
+            lambda: begun(static=weights(rows=weights().rows + 9)),
+            "force: static weights go to neurons 9 to 68; give 0 to",
+        ),
+        (lambda: begun(inputs=np.ones(60)), "force: inputs have shape (60,); give (m, 60)"),
+        (lambda: begun(inputs=np.ones((1, 59))), "force: inputs have shape (1, 59); give (m, 60)"),
+        (lambda: begun(inputs=np.full((1, 60), np.nan)), "force: the inputs hold NaN"),
+        (lambda: begun(np.full(60, np.nan)), "force: the potentials hold NaN"),
+        (lambda: begun(static=weights(values=np.full(742, np.inf))), "force: the static weights hold NaN"),
+        (lambda: begun(feedback=np.full((2, 60), np.nan)), "force: the feedback hold NaN"),
+        (lambda: begun(model="lif"), "force: the model is 'lif'; give Lif, Theta or Izhikevich"),
+        (lambda: begun(model=Lif(tau=np.nan)), "force: a parameter is not finite in Lif(tau=nan"),
+        (lambda: begun(model=Lif(threshold=-65.0)), "force: the reset is not below the spike in Lif("),
+        (lambda: begun(model=Izhikevich(peak=-80.0)), "force: the reset is not below the spike in Izhikevich("),
+        (lambda: begun(model=Lif(tau=-1.0)), "force: tau must be positive, and refractory 0 or more"),
+        (lambda: begun(model=Lif(refractory=-1e-3)), "force: tau must be positive, and refractory 0 or more"),
+        (lambda: begun(model=Izhikevich(c=0.0)), "force: the capacitance c is 0.0; it must be positive"),
+        (lambda: begun(rise=np.inf), "force: rise is inf; it must be positive and finite"),
+        (lambda: ran(feedback=np.ones(60)), "force: feedback has shape (60,); give (k, n)"),
+        (lambda: ran(-1), "force: count is -1; give a whole number of 0 or more"),
+        (lambda: ran(20.0), "force: count is 20.0; give a whole number"),
+        (lambda: ran(listed=-1), "force: listed is -1; give a whole number"),
+        (lambda: ran(model="lif"), "force: the model is 'lif'; give Lif, Theta or Izhikevich"),
+        (lambda: ran(static=NOTHING), "force: static weights are for 0 neurons, feedback for 60"),
+        (
+            lambda: ran(static=weights(rows=np.zeros(1, int))),
+            "force: 1 rows and 742 values of static weights; give 742",
+        ),
+        (lambda: ran(inputs=np.ones(60)), "force: inputs have shape (60,); give (m, 60)"),
+        (lambda: ran(inputs=np.ones((1, 3))), "force: inputs have shape (1, 3); give (m, 60)"),
+        (
+            lambda: ran(state={"u": np.zeros(2)}),
+            "force: u of the state is float64 of shape (2,); give float64 of shape (60,)",
+        ),
+        (lambda: ran(state={"v": np.full(60, -50)}), "force: v of the state is int64 of shape (60,); give float64"),
+        (lambda: ran(state={"free": np.zeros(60)}), "force: free of the state is float64 of shape (60,); give int64"),
+        (
+            lambda: ran(state={"z": np.zeros(1)}),
+            "force: z of the state is float64 of shape (1,); give float64 of shape (2,)",
+        ),
+        (
+            lambda: ran(state={"decoder": np.zeros((2, 1))}),
+            "force: decoder of the state is float64 of shape (2, 1); give",
+        ),
+        (lambda: ran(state={"step": np.zeros(0, int)}), "force: step of the state has shape (0,); give (1,)"),
+        (lambda: ran(learning=ONCE._replace(every=0)), "force: the decoder learns every 0 steps; give a whole number"),
+        (lambda: ran(learning=ONCE._replace(every=2.5)), "force: the decoder learns every 2.5 steps"),
+        (lambda: networks.unpack({}), "force: there is no array 'v'; give what pack gave"),
+        (lambda: plain(feedback=np.ones(60)), "force: feedback has shape (60,); give (k, n)"),
+        (lambda: plain(-1), "force: count is -1; give a whole number"),
+        (lambda: plain(static=NOTHING), "force: static weights are for 0 neurons, feedback for 60"),
+        (lambda: plain(v=np.zeros(1)), "force: give finite potentials of shape (60,), not (1,)"),
+        (lambda: plain(v=np.full(60, np.nan)), "force: give finite potentials"),
+        (lambda: plain(decoder=np.zeros((2, 1))), "force: the decoder has shape (2, 1); give (2, 60)"),
+        (lambda: plain(learning=ONCE._replace(every=0)), "force: the decoder learns every 0 steps"),
+        (
+            lambda: plain(learning=ONCE, teacher=np.zeros((20, 1))),
+            "force: give a teacher of shape (20, 2) to learn from",
+        ),
+        (
+            lambda: plain(learning=ONCE, teacher=np.zeros((9, 2))),
+            "force: give a teacher of shape (20, 2) to learn from",
+        ),
+        (lambda: plain(learning=ONCE, teacher=np.full((20, 2), np.nan)), "force: the teacher holds NaN"),
+        (lambda: plain(drive=np.ones((20, 1))), "force: an outer signal needs inputs of shape (m, 60)"),
+        (lambda: plain(drive=np.ones((20, 1)), inputs=np.ones((1, 1))), "force: an outer signal needs inputs of shape"),
+        (
+            lambda: plain(drive=np.ones((20, 1)), inputs=np.ones((2, 60))),
+            "force: the outer signal has shape (20, 1); give",
+        ),
+        (
+            lambda: plain(drive=np.ones((9, 2)), inputs=np.ones((2, 60))),
+            "force: the outer signal has shape (9, 2); give",
+        ),
+        (lambda: plain(drive=np.full((20, 1), np.nan), inputs=np.ones((1, 60))), "force: the outer signal holds NaN"),
+    ],
+)
+def test_input_that_does_not_fit_is_refused(call, message):
+    with pytest.raises(UserError, match=f"^{re.escape(message)}") as caught:
+        call()
+    assert "\n" not in str(caught.value)
+
+
+def test_a_state_of_another_network_is_refused():
+    """The compiled loop would read past its end."""
+    (network, *_), (_, v, _) = small("lif", n=90), small("lif")
+    with pytest.raises(
+        UserError, match=r"^force: v of the state is float64 of shape \(60,\); give float64 of shape \(90,\)"
+    ):
+        networks.run(network, begun(v), 20, None, None)
+
+
+def updated(decoder=None, rate=None, error=None, **changed):
+    state = rls.start(3, 1.0)._replace(**changed)
+    given = (np.zeros((2, 3)), np.ones(3), np.ones(2))
+    return rls.update(state, *(b if a is None else a for a, b in zip((decoder, rate, error), given, strict=True)))
+
+
+OBLONG = "rls: P (3, 3), vectors (1, 16); give (n, n) and (n, 16)"
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (lambda: rls.start(0, 1.0), "rls: 0 neurons; give a whole number of 1 or more"),
+        (lambda: rls.start(2.0, 1.0), "rls: 2.0 neurons; give a whole number of 1 or more"),
+        (lambda: rls.start(2, np.inf), "rls: P starts at inf; give a positive number"),
+        (lambda: updated(error=np.ones(1)), "rls: decoder (2, 3), rate (3,), error (1,); give (k, n), (n,) and (k,)"),
+        (lambda: updated(rate=np.ones(5)), "rls: decoder (2, 3), rate (5,), error (2,)"),
+        (lambda: updated(decoder=np.zeros(3)), "rls: decoder (3,), rate (3,), error (2,)"),
+        (
+            lambda: updated(decoder=np.zeros((2, 3), int)),
+            "rls: the decoder is int64, and changes in place; give float64",
+        ),
+        (lambda: updated(error=np.array([0, np.nan])), "rls: the error is not finite; check the teacher"),
+        (lambda: updated(p=np.eye(4, order="F")), "rls: P (4, 4), vectors (3, 16); give (3, 3) and (3, 16)"),
+        (lambda: updated(vectors=np.zeros((1, 16))), "rls: P (3, 3), vectors (1, 16); give (3, 3) and (3, 16)"),
+        (lambda: updated(p=np.eye(3)), "rls: P changes in place; give float64 in Fortran order"),
+        (lambda: updated(p=np.eye(3, dtype=np.float32, order="F")), "rls: P changes in place; give float64"),
+        (lambda: updated(count=np.full(1, 16)), "rls: 16 terms are pending; give 0 to 15"),
+        (lambda: updated(count=np.full(1, -1)), "rls: -1 terms are pending; give 0 to 15"),
+        (lambda: rls.flush(rls.start(3, 1.0)._replace(p=np.eye(3))), "rls: P changes in place; give float64"),
+        (lambda: rls.flush(rls.start(3, 1.0)._replace(vectors=np.ones((1, 16)))), OBLONG),
+        (lambda: rls.matrix(rls.start(3, 1.0)._replace(vectors=np.ones((1, 16)))), OBLONG),
+    ],
+)
+def test_recursive_least_squares_refuses_what_does_not_fit(call, message):
+    with pytest.raises(UserError, match=f"^{re.escape(message)}") as caught:
+        call()
+    assert "\n" not in str(caught.value)
+
+
 @pytest.mark.parametrize(
     ("model", "dt", "rise", "fall", "drive"),
     [(Lif(), 2e-3, 2e-3, 20e-3, 0.0), (Theta(), 0.19, 0.2, 2.0, 1.0), (Izhikevich(), 1.0, 2.0, 20.0, 500.0)],

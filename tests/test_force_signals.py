@@ -166,8 +166,59 @@ def test_lorenz_statistics_tell_the_attractor_from_noise():
         (lambda: scores.aligned(np.zeros((5, 1)), np.zeros((3, 2)), 2), "aligned: signal"),
         (lambda: scores.aligned(np.zeros((5, 1)), np.zeros((3, 1)), 6), "aligned: signal"),
         (lambda: scores.lorenz(np.zeros(1000), DT), "lorenz: 0 peaks"),
+        (lambda: teachers.sine(10.5, DT), r"teacher: 10\.5 steps"),
+        (lambda: teachers.sine(10, np.inf), "teacher: 10 steps of inf s"),
+        (lambda: teachers.sine(10, DT, np.nan), "sine: nan Hz; give a positive frequency"),
+        (lambda: teachers.triangle(10, DT, 0.0), r"triangle: 0\.0 Hz; give a positive frequency"),
+        (lambda: teachers.product(10, DT, 4.0), r"product: frequencies are 4\.0; give a tuple"),
+        (lambda: teachers.product(10, DT, ()), r"product: frequencies are \(\); give a tuple"),
+        (lambda: teachers.product(10, DT, (4.0, np.nan)), r"product: frequencies are \(4\.0, nan\)"),
+        (lambda: teachers.product(10, DT, noise=-1.0), r"product: noise is -1\.0; give 0 or more"),
+        (lambda: teachers.van_der_pol(10, DT, 0.0), r"van_der_pol: mu is 0\.0; give a positive number"),
+        (lambda: teachers.van_der_pol(10, DT, scale=np.nan), "van_der_pol: scale is nan; give a positive number"),
+        (lambda: teachers.van_der_pol(10, DT, speed=-20.0), r"van_der_pol: speed is -20\.0; give a positive number"),
+        (lambda: teachers.lorenz(10, DT, 0.0), r"lorenz: the scale is 0\.0; give a positive number"),
+        (
+            lambda: teachers._solved(lambda t, x: x**2, (1.0,), np.full(1, 2.0), 0.0),  # 1 / (1 - t)
+            "teacher: the equation has no solution for 2 s",
+        ),
+        (lambda: teachers.temporal_signal(10, DT, 4.0, 1.0), r"temporal_signal: 4\.0 channels"),
+        (lambda: teachers.temporal_signal(10, DT, 4, np.inf), "temporal_signal: 4 channels in inf s"),
+        (lambda: teachers.temporal_signal(10, DT, 4, 1.0, speed=np.nan), "temporal_signal: speed nan, first step 0"),
+        (lambda: teachers.film(10, DT, 0, 8), "film: 0 rows, 8 columns"),
+        (lambda: teachers.film(10, DT, period=0.0), r"film: 6 rows, 8 columns, a period of 0\.0 s"),
+        (lambda: teachers.song(10, DT, 0), "song: 0 bands"),
+        (lambda: teachers.song(10, DT, syllables=0), "song: 30 bands, 0 syllables"),
+        (lambda: teachers.song(10, DT, period=np.nan), "song: 30 bands, 12 syllables, a period of nan s"),
+        (lambda: scores.frequency(np.zeros((5, 1)), DT), r"frequency: the signal has shape \(5, 1\); give \(steps,\)"),
+        (
+            lambda: scores.frequency(np.zeros(0), DT),
+            r"frequency: the signal has shape \(0,\); give \(steps,\), not empty",
+        ),
+        (lambda: scores.frequency(np.full(5, np.nan), DT), "frequency: the signal has shape .* of finite numbers"),
+        (lambda: scores.frequency(np.zeros(5), 0.0), r"frequency: steps of 0\.0 s"),
+        (lambda: scores.frequency(np.zeros(5), DT, np.nan), r"frequency: steps of 0\.001 s, smoothed over nan s"),
+        (
+            lambda: scores.aligned(np.zeros((5, 1)), np.zeros((3, 1)), 2.0),
+            r"aligned: cycle \(3, 1\), window 2\.0; give",
+        ),
+        (lambda: scores.aligned(np.zeros((5, 1)), np.zeros((0, 1)), 2), r"aligned: cycle \(0, 1\), window 2; give one"),
+        (
+            lambda: scores.aligned(np.full((5, 1), np.nan), np.zeros((3, 1)), 2),
+            "aligned: the signal or the cycle holds",
+        ),
+        (
+            lambda: scores.aligned(np.zeros((5, 1)), np.full((3, 1), np.inf), 2),
+            "aligned: the signal or the cycle holds",
+        ),
+        (lambda: scores.lorenz(np.zeros((5, 1)), DT), r"lorenz: the signal has shape \(5, 1\); give \(steps,\)"),
+        (lambda: scores.lorenz(np.full(5, np.nan), DT), r"lorenz: the signal has shape \(5,\)"),
+        (lambda: scores.lorenz(np.zeros(5), 0.0), r"lorenz: steps of 0\.0 s"),
+        (lambda: scores.lorenz(np.zeros(5), DT, bins=0), "lorenz: .* 0 bins; give positive numbers"),
+        (lambda: scores.lorenz(np.tile(np.arange(500.0), 9), DT, 0.0), "lorenz: all peaks are alike"),
     ],
 )
 def test_bad_input_is_refused(call, message):
-    with pytest.raises(UserError, match=f"^{message}"):
+    with pytest.raises(UserError, match=f"^{message}") as caught:
         call()
+    assert "\n" not in str(caught.value)

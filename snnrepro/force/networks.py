@@ -156,12 +156,14 @@ def static_weights(n: int, gain: float, share: float, balanced: bool, random: np
         random: where the randomness comes from.
 
     Raises:
-        UserError: a share outside (0, 1], or no neurons.
+        UserError: a share outside (0, 1], no whole number of neurons, or a gain that is not finite.
     """
-    if n < 1 or not 0 < share <= 1:
+    if not isinstance(n, int | np.integer) or n < 1 or not 0 < share <= 1:
         raise UserError(
             f"static_weights: {n} neurons, share {share}; give 1 or more, and a share above 0 and at most 1"
         )
+    if not math.isfinite(gain):
+        raise UserError(f"static_weights: the gain is {gain}; give a finite number")
     present = random.random((n, n)) < share
     dense = np.where(present, gain * random.standard_normal((n, n)) / (share * math.sqrt(n)), 0.0)  # Eq. (2)
     if balanced:
@@ -171,15 +173,31 @@ def static_weights(n: int, gain: float, share: float, balanced: bool, random: np
 
 
 def columns(dense: np.ndarray) -> Columns:
-    """`Columns` of a matrix `(to, from)`."""
+    """`Columns` of a matrix `(to, from)`.
+
+    Raises:
+        UserError: a matrix that is not square, or not finite.
+    """
+    if dense.ndim != 2 or dense.shape[0] != dense.shape[1] or not np.isfinite(dense).all():
+        raise UserError(f"columns: the matrix has shape {dense.shape}; give (n, n), of finite numbers")
     sender, receiver = np.nonzero(dense.T)
     starts = np.concatenate([[0], np.cumsum(np.bincount(sender, minlength=dense.shape[1]))])
     return Columns(starts, receiver.astype(np.uint32), dense[receiver, sender])
 
 
 def dense(static: Columns) -> np.ndarray:
-    """The matrix `(to, from)` of `Columns`."""
+    """The matrix `(to, from)` of `Columns`.
+
+    Raises:
+        UserError: lists that do not fit together, or a neuron that there is not.
+    """
     n = len(static.starts) - 1
+    if not static.starts[-1] == len(static.rows) == len(static.values):
+        raise UserError(
+            f"dense: {len(static.rows)} rows and {len(static.values)} values; give {static.starts[-1]} of each, as starts says"
+        )
+    if len(static.rows) and not 0 <= static.rows.min() <= static.rows.max() < n:
+        raise UserError(f"dense: rows {static.rows.min()} to {static.rows.max()}; give neurons 0 to {n - 1}")
     matrix = np.zeros((n, n))
     matrix[static.rows, np.repeat(np.arange(n), np.diff(static.starts))] = static.values
     return matrix
@@ -198,18 +216,50 @@ def start(network: Network, v: np.ndarray, initial: float) -> State:
     """A network that has not spiked yet, with potentials v, a decoder of 0 and P = initial * identity.
 
     Raises:
-        UserError: parameters that do not fit together.
+        UserError: parameters that do not fit together, are not finite, or make no sense.
     """
+    if network.feedback.ndim != 2:
+        raise UserError(f"force: feedback has shape {network.feedback.shape}; give (k, n)")
     k, n = network.feedback.shape
     if k < 1:
         raise UserError("force: the network has no output; give feedback of shape (k, n) with k of 1 or more")
+    if n < 1:
+        raise UserError("force: the network has no neurons; give feedback of shape (k, n) with n of 1 or more")
     if v.shape != (n,) or len(network.static.starts) != n + 1:
         raise UserError(
             f"force: feedback is for {n} neurons, potentials have shape {v.shape}, weights {len(network.static.starts) - 1}"
         )
+    if not network.static.starts[-1] == len(network.static.rows) == len(network.static.values):
+        raise UserError(
+            f"force: {len(network.static.rows)} rows and {len(network.static.values)} values of static weights; "
+            f"give {network.static.starts[-1]} of each, as starts says"
+        )
+    if network.static.starts[0] != 0 or (np.diff(network.static.starts) < 0).any():
+        raise UserError("force: starts of the static weights begin at 0 and do not fall; give them as columns does")
+    if len(network.static.rows) and not 0 <= network.static.rows.min() <= network.static.rows.max() < n:
+        raise UserError(
+            f"force: static weights go to neurons {network.static.rows.min()} to {network.static.rows.max()}; give 0 to {n - 1}"
+        )
+    if network.inputs is not None and (network.inputs.ndim != 2 or network.inputs.shape[1] != n):
+        raise UserError(f"force: inputs have shape {network.inputs.shape}; give (m, {n})")
+    for name, array in (("potentials", v), ("static weights", network.static.values), ("feedback", network.feedback)):
+        if not np.isfinite(array).all():
+            raise UserError(f"force: the {name} hold NaN or infinite values; give finite ones")
+    if network.inputs is not None and not np.isfinite(network.inputs).all():
+        raise UserError("force: the inputs hold NaN or infinite values; give finite ones")
+    if type(network.model) not in KINDS:
+        raise UserError(f"force: the model is {network.model!r}; give Lif, Theta or Izhikevich")
+    if not all(math.isfinite(value) for value in network.model):
+        raise UserError(f"force: a parameter is not finite in {network.model}; give finite ones")
+    if not _way(network.model) > 0:
+        raise UserError(f"force: the reset is not below the spike in {network.model}; lower it")
+    if isinstance(network.model, Lif) and not (network.model.tau > 0 and network.model.refractory >= 0):
+        raise UserError(f"force: tau must be positive, and refractory 0 or more, in {network.model}")
+    if isinstance(network.model, Izhikevich) and not network.model.c > 0:
+        raise UserError(f"force: the capacitance c is {network.model.c}; it must be positive")
     for name in ("dt", "rise", "fall"):
-        if not getattr(network, name) > 0:
-            raise UserError(f"force: {name} is {getattr(network, name)}; it must be positive")
+        if not 0 < getattr(network, name) < math.inf:
+            raise UserError(f"force: {name} is {getattr(network, name)}; it must be positive and finite")
     slowest = network.model.tau if isinstance(network.model, Lif) else math.inf
     if network.dt > min(network.rise, network.fall, slowest):
         raise UserError(
@@ -256,10 +306,36 @@ def run(
         drive: the outer signal in each step `(count, m)`; None: it is silent.
 
     Raises:
-        UserError: a teacher or an outer signal that does not fit, numbers that stop being finite, a P that is not positive any more,
-            potentials that jump, or a network that runs away.
+        UserError: a teacher, an outer signal or a state that does not fit, numbers that stop being finite, a P that is not positive any
+            more, potentials that jump, or a network that runs away.
     """
+    if network.feedback.ndim != 2:
+        raise UserError(f"force: feedback has shape {network.feedback.shape}; give (k, n)")
     k, n = network.feedback.shape
+    for name, number in (("count", count), ("listed", listed)):
+        if not isinstance(number, int | np.integer) or number < 0:
+            raise UserError(f"force: {name} is {number}; give a whole number of 0 or more")
+    if type(network.model) not in KINDS:
+        raise UserError(f"force: the model is {network.model!r}; give Lif, Theta or Izhikevich")
+    if len(network.static.starts) != n + 1:
+        raise UserError(f"force: static weights are for {len(network.static.starts) - 1} neurons, feedback for {n}")
+    if not network.static.starts[-1] == len(network.static.rows) == len(network.static.values):
+        raise UserError(
+            f"force: {len(network.static.rows)} rows and {len(network.static.values)} values of static weights; "
+            f"give {network.static.starts[-1]} of each, as starts says"
+        )
+    if network.inputs is not None and (network.inputs.ndim != 2 or network.inputs.shape[1] != n):
+        raise UserError(f"force: inputs have shape {network.inputs.shape}; give (m, {n})")
+    for name, array, shape in zip(State._fields[:9], state[:9], [*7 * [(n,)], (k,), (k, n)], strict=True):
+        if array.shape != shape or array.dtype != (np.int64 if name == "free" else np.float64):
+            raise UserError(
+                f"force: {name} of the state is {array.dtype} of shape {array.shape}; "
+                f"give {'int64' if name == 'free' else 'float64'} of shape {shape}, as start does"
+            )
+    if state.step.shape != (1,):
+        raise UserError(f"force: step of the state has shape {state.step.shape}; give (1,)")
+    if learning is not None and (not isinstance(learning.every, int | np.integer) or learning.every < 1):
+        raise UserError(f"force: the decoder learns every {learning.every} steps; give a whole number of 1 or more")
     if learning is not None and (teacher is None or teacher.shape != (count, k) or not np.isfinite(teacher).all()):
         raise UserError(f"force: give a finite teacher of shape ({count}, {k}) to learn from")
     inputs = np.zeros((0, n)) if network.inputs is None else network.inputs
@@ -312,7 +388,14 @@ def pack(state: State) -> dict[str, np.ndarray]:
 
 
 def unpack(arrays: dict[str, np.ndarray]) -> State:
-    """A state from what `pack` gave; it goes on bit for bit."""
+    """A state from what `pack` gave; it goes on bit for bit.
+
+    Raises:
+        UserError: an array is missing.
+    """
+    for name in (*State._fields[:-1], *(f"rls_{name}" for name in rls.RLS._fields)):
+        if name not in arrays:
+            raise UserError(f"force: there is no array {name!r}; give what pack gave")
     parts = {name: _aligned(arrays[name]) for name in State._fields if name != "rls"}
     kept = {name: np.array(arrays[f"rls_{name}"], order="F") for name in rls.RLS._fields}
     return State(**parts, rls=rls.RLS(**kept))

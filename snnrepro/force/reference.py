@@ -4,6 +4,7 @@ import math
 
 import numpy as np
 
+from snnrepro.errors import UserError
 from snnrepro.force.networks import Izhikevich, Learning, Lif, Network, Trace, dense
 from snnrepro.kernels.force import versine
 
@@ -37,9 +38,34 @@ def run(
         learning: when the decoder learns; None: never.
         decoder: to begin with, `(k, n)`; 0 where it is None.
         drive: the outer signal in each step `(count, m)`; None: there is none.
+
+    Raises:
+        UserError: shapes that do not fit, numbers that are not finite, or steps that cannot be counted.
     """
+    if network.feedback.ndim != 2:
+        raise UserError(f"force: feedback has shape {network.feedback.shape}; give (k, n)")
     model, dt = network.model, network.dt
     k, n = network.feedback.shape
+    if not isinstance(count, int | np.integer) or count < 0:
+        raise UserError(f"force: count is {count}; give a whole number of 0 or more")
+    if len(network.static.starts) != n + 1:
+        raise UserError(f"force: static weights are for {len(network.static.starts) - 1} neurons, feedback for {n}")
+    if v.shape != (n,) or not np.isfinite(v).all():
+        raise UserError(f"force: give finite potentials of shape ({n},), not {v.shape}")
+    if decoder is not None and decoder.shape != (k, n):
+        raise UserError(f"force: the decoder has shape {decoder.shape}; give ({k}, {n})")
+    if learning is not None and (not isinstance(learning.every, int | np.integer) or learning.every < 1):
+        raise UserError(f"force: the decoder learns every {learning.every} steps; give a whole number of 1 or more")
+    if learning is not None and (teacher is None or teacher.shape[1:] != (k,) or len(teacher) < count):
+        raise UserError(f"force: give a teacher of shape ({count}, {k}) to learn from")
+    if learning is not None and not np.isfinite(teacher).all():
+        raise UserError("force: the teacher holds NaN or infinite values; give finite ones")
+    if drive is not None and (network.inputs is None or network.inputs.shape[1:] != (n,)):
+        raise UserError(f"force: an outer signal needs inputs of shape (m, {n})")
+    if drive is not None and (drive.shape[1:] != (len(network.inputs),) or len(drive) < count):
+        raise UserError(f"force: the outer signal has shape {drive.shape}; give ({count}, {len(network.inputs)})")
+    if drive is not None and not np.isfinite(drive).all():
+        raise UserError("force: the outer signal holds NaN or infinite values; give finite ones")
     weights = dense(network.static)
     rise, fall = math.exp(-dt / network.rise), math.exp(-dt / network.fall)
     kick = 1.0 / (network.rise * network.fall)

@@ -10,7 +10,15 @@ from snnrepro.errors import UserError
 
 
 def frequency(signal: np.ndarray, dt: float, smooth: float = 20e-3) -> float:
-    """Frequency in Hz from the upward zero crossings of a signal `(steps,)`, smoothed over `smooth` seconds; 0 where there are not two."""
+    """Frequency in Hz from the upward zero crossings of a signal `(steps,)`, smoothed over `smooth` seconds; 0 where there are not two.
+
+    Raises:
+        UserError: a signal that is empty, not finite or not one-dimensional, or times that make no sense.
+    """
+    if signal.ndim != 1 or not len(signal) or not np.isfinite(signal).all():
+        raise UserError(f"frequency: the signal has shape {signal.shape}; give (steps,), not empty, of finite numbers")
+    if not 0 < dt < np.inf or not 0 <= smooth < np.inf:
+        raise UserError(f"frequency: steps of {dt} s, smoothed over {smooth} s; give positive times")
     centred = uniform_filter1d(signal - signal.mean(), max(1, round(smooth / dt)))
     up = np.flatnonzero((centred[:-1] < 0) & (centred[1:] >= 0))
     if len(up) < 2:
@@ -36,12 +44,18 @@ def aligned(signal: np.ndarray, cycle: np.ndarray, window: int) -> Aligned:
         window: steps of a window; the rest of the signal is left out.
 
     Raises:
-        UserError: shapes that do not fit, or a signal shorter than a window.
+        UserError: shapes that do not fit, numbers that are not finite, or a signal shorter than a window.
     """
     if signal.ndim != 2 or cycle.ndim != 2 or signal.shape[1] != cycle.shape[1] or not 0 < window <= len(signal):
         raise UserError(
             f"aligned: signal {signal.shape}, cycle {cycle.shape}, window {window}; give (steps, channels) each, and a window that fits"
         )
+    if not isinstance(window, int | np.integer) or not cycle.size:
+        raise UserError(
+            f"aligned: cycle {cycle.shape}, window {window}; give one period or more, and a whole number of steps"
+        )
+    if not (np.isfinite(signal).all() and np.isfinite(cycle).all()):
+        raise UserError("aligned: the signal or the cycle holds NaN or infinite values; give finite ones")
     period = len(cycle)
     spectrum = np.conj(np.fft.rfft(cycle, axis=0))
     index = np.arange(window)
@@ -81,13 +95,20 @@ def lorenz(z: np.ndarray, dt: float, smooth: float = 20e-3, bins: int = 12) -> L
     """Statistics of the attractor, from z `(steps,)`.
 
     Raises:
-        UserError: fewer than four peaks.
+        UserError: fewer than four peaks, or all alike; a signal that is empty, not finite or not one-dimensional; times or bins that make
+            no sense.
     """
+    if z.ndim != 1 or not len(z) or not np.isfinite(z).all():
+        raise UserError(f"lorenz: the signal has shape {z.shape}; give (steps,), not empty, of finite numbers")
+    if not 0 < dt < np.inf or not 0 <= smooth < np.inf or bins < 1:
+        raise UserError(f"lorenz: steps of {dt} s, smoothed over {smooth} s, {bins} bins; give positive numbers")
     smoothed = uniform_filter1d(z, max(1, round(smooth / dt)))
     at, _ = find_peaks(smoothed, distance=max(1, round(0.2 / dt)), prominence=0.1 * float(np.ptp(smoothed)))
     if len(at) < 4:
         raise UserError(f"lorenz: {len(at)} peaks; give a longer signal")
     peaks = smoothed[at]
+    if not np.ptp(peaks[1:]) > 0:
+        raise UserError("lorenz: all peaks are alike, there is nothing to explain; give a signal that is not periodic")
     now, following = peaks[:-1], peaks[1:]
     count = min(bins, max(1, len(now) // 4))
     group = np.argsort(np.argsort(now)) * count // len(now)
