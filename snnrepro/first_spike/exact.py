@@ -73,7 +73,7 @@ def spike_times(
         t: input times `(batch, inputs)` in any order, infinite where there is no spike.
         w: weights `(inputs, neurons)`.
         p: parameters.
-        largest_change: a sample's contribution to the weight gradient of a neuron is left out where it has an entry larger than this (Eq. 10).
+        largest_change: a sample's part of the weight gradient of a neuron is left out where it has an entry larger than this (Eq. 10).
             The gradient of the input times is not affected.
         engine: `fast`, the compiled walk with its hand-written gradient; `reference`, sorting and cumulative sums in torch with Lambert's
             W from scipy, differentiated automatically.
