@@ -733,14 +733,12 @@ WITHOUT_EFFECT = {
     "izhikevich-learns-a-sine": 1.0,
     "lif-follows-the-sine": 0.9,  # a decoder of 0 has none
     "izhikevich-follows-the-sine": 0.9,
-    "joy-needs-a-clock-when-small": 0.94,  # the least with an HDTS
     "joy-loses-bars-without-a-clock": 0.9,
     "rate-of-izhikevich-before": 38.0,  # after training
     "theta-keeps-the-frequency": 0.064,  # G 0.02 and Q 3, which do not hold the sine, gave 5.32 Hz; a decoder of 0 gives 1
     "lif-keeps-the-frequency": 0.064,
     "izhikevich-keeps-the-frequency": 0.064,
     "rate-of-lif": 18.6,  # before training
-    "rate-of-lif-at-larger-gain": 29.0,  # before training
     "rate-of-izhikevich": 5.6,
     "rate-of-theta": 7.8,
     "signals-are-learned": 0.0,
