@@ -426,14 +426,7 @@ def _finite(numbers: dict[str, float]) -> dict[str, float]:
 
 def _load(job: _Job, seeds: tuple[int, ...]) -> Runs:
     found = [job.read(seed) for seed in seeds]
-    for seed, one in zip(seeds, found, strict=True):
-        if any(one[field].keys() != found[0][field].keys() for field in ("metrics", "early")):
-            raise UserError(f"{job.name}: seeds {seeds[0]} and {seed} have different metrics; run again with --fresh")
-        if one["data"] != found[0]["data"]:
-            used = f"{found[0]['data']} and {one['data']}"
-            raise UserError(
-                f"{job.name}: seeds {seeds[0]} and {seed} had different data, {used}; run again with --fresh"
-            )
+    ledger.check_alike(job.name, dict(zip(seeds, found, strict=True)))
 
     def columns(field: str) -> dict[str, np.ndarray]:
         return {name: np.array([one[field][name] for one in found]) for name in found[0][field]}

@@ -25,6 +25,7 @@ from snnrepro.ledger.provenance import (
 from snnrepro.ledger.records import (
     Record,
     build_record,
+    check_alike,
     load_arrays,
     load_record,
     record_path,
@@ -59,6 +60,7 @@ __all__ = [
     "card_html",
     "changed_sources",
     "changes",
+    "check_alike",
     "check_metrics",
     "config_dict",
     "config_hash",

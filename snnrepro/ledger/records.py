@@ -109,6 +109,25 @@ class Record(_Model):
         return [seed.metrics[metric] for seed in self.seeds.values()]
 
 
+def check_alike(name: str, results: Mapping[int, Mapping[str, Any]]) -> None:
+    """Check that seeds may be averaged: `metrics` and `early` by the same names, of the same `data`.
+
+    Args:
+        name: of the experiment, for the message.
+        results: by seed.
+
+    Raises:
+        UserError: they disagree.
+    """
+    first, *others = results
+    for other in others:
+        if any(results[other][field].keys() != results[first][field].keys() for field in ("metrics", "early")):
+            raise UserError(f"{name}: seeds {first} and {other} have different metrics; run again with --fresh")
+        if results[other]["data"] != results[first]["data"]:
+            used = f"{results[first]['data']} and {results[other]['data']}"
+            raise UserError(f"{name}: seeds {first} and {other} had different data, {used}; run again with --fresh")
+
+
 def build_record(
     citekey: str,
     experiment_name: str,
@@ -134,13 +153,8 @@ def build_record(
     seeds = {
         seed: Seed(**{field: seed_results[seed][field] for field in Seed.model_fields}) for seed in sorted(seed_results)
     }
-    first, *others = seeds
-    for other in others:
-        if seeds[other].metrics.keys() != seeds[first].metrics.keys():
-            raise UserError(f"{name}: seeds {first} and {other} have different metrics; run again with --fresh")
-        if seeds[other].data != seeds[first].data:
-            used = f"{seeds[first].data} and {seeds[other].data}"
-            raise UserError(f"{name}: seeds {first} and {other} had different data, {used}; run again with --fresh")
+    check_alike(name, {seed: seed_results[seed] for seed in seeds})
+    first = next(iter(seeds))
     config = experiment.quick if profile == "quick" else experiment.paper
     return Record(
         citekey=citekey,
