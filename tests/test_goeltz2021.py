@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from snnrepro.data import mnist_5k
+from snnrepro.data.yinyang import SAMPLES, border_distance, yin_yang
 from snnrepro.experiment import silent
 from snnrepro.first_spike import ttfs
 from snnrepro.papers import goeltz2021 as paper
@@ -179,12 +180,69 @@ def test_figure_1_is_drawn_from_spike_times_and_their_slopes():
     assert math.isfinite(found.metrics["brian2_steps"])
 
 
+def test_lead_is_the_time_to_the_second_label_spike():
+    times = torch.tensor([[3.0, 1.0, 1.5], [2.0, math.inf, math.inf], [math.inf] * 3, [0.9, 0.8, 0.2], [0.0, 0.7, 4.0]])
+    assert paper._lead(times[[0, 3, 4]]) == pytest.approx(0.6)
+    assert paper._lead(times[[1]]) == math.inf
+    assert paper._lead(times[[2]]) == 0.0
+
+
+def test_numbers_of_yin_yang_follow_from_the_spike_times():
+    config = paper.YinYang(paper.Recipe(epochs=3, tail=2), grid=5, chips=1, late_start=0)
+    found = paper.yinyang(config, 1, silent, None)
+    output, (points, label) = found.arrays["output_times"], yin_yang(*SAMPLES["test"])
+    first, silent_all = output.min(1), np.isinf(output).all(1)
+    right = ~silent_all & (output.argmin(1) == label)
+    metrics, last = found.metrics, paper.encode(points).numpy().max(1)
+    assert metrics["silent_output"] == np.isinf(output).mean()
+    assert metrics["least_class"] == pytest.approx(min(right[label == k].mean() for k in range(3)))
+    assert metrics["decided_early"] == pytest.approx((first < last).mean())
+    assert metrics["right_early"] == pytest.approx(((first < last) & right).mean())
+    spread = np.quantile(first[~silent_all], [0.05, 0.5, 0.95])
+    assert [metrics[f"decision_{k}"] for k in (5, "median", 95)] == pytest.approx(list(spread))
+    distance = border_distance(points[:, 0], points[:, 1])
+    assert metrics["wrong_distance"] == pytest.approx(distance[~right].mean())
+    assert metrics["wrong_farthest"] == pytest.approx(distance[~right].max())
+    assert metrics["lead_untrained"] < 0.1 < metrics["lead"]
+    assert metrics["untrained"] < 0.6 < metrics["train"]
+
+
+def test_numbers_of_digits_follow_from_the_spike_times():
+    recipe = dataclasses.replace(paper.SMALL_DIGITS, sizes=(256, 16, 10), epochs=2, tail=1, every=1)
+    config = paper.Mnist(recipe, "mnist-5k", 16, 3000, ann=False)
+    found = paper.digits(config, 0, silent, None).metrics
+    data, _ = paper._pictures(config)
+    trained = paper._train(recipe, data, 0, told)
+    seen = [ttfs.answers(trained.network, [t], trained.p)[-1].numpy() for t in data.t]
+    first = seen[2].min(1)
+    assert found["silent_output"] == np.isinf(seen[2]).mean()
+    assert found["decision_median"] == pytest.approx(
+        np.sort(first[np.isfinite(first)])[(np.isfinite(first).sum() - 1) // 2]
+    )
+    right = [
+        (np.isfinite(s).any(1) & (s.argmin(1) == label.numpy())).mean()
+        for s, label in zip(seen, data.label, strict=True)
+    ]
+    assert found["train"] == pytest.approx(right[0])
+    assert found["selected"] == pytest.approx(right[2])
+    assert len({round(share, 4) for share in right}) == 3
+
+
 # What a negative control, an untrained network or a missing effect gives; the claim's bands must leave it out.
 WITHOUT_EFFECT = {
     "brian2-spikes-at-the-same-steps": 300.0,  # a term is missing
     "yin-yang-accuracy": 0.75,  # no hidden layer
     "yin-yang-last-epochs": 0.75,
     "yin-yang-untrained": 0.9,  # a trained network
+    "yin-yang-training-samples": 0.75,  # no hidden layer
+    "yin-yang-every-class": 0.0,  # untrained
+    "early-decisions": 0.87,  # untrained
+    "median-decision": 1.6,  # a network that waits for the last input
+    "late-decisions": 1.15,  # untrained
+    "label-neurons-hardly-ever-silent": 0.2,  # no repair
+    "a-third-of-the-hidden-layer-is-silent": 0.01,  # untrained
+    "untrained-labels-spike-together": 0.69,  # trained
+    "no-error-far-from-the-border": 0.37,  # untrained
     "time-of-the-decision": 1.6,  # a network that waits for the last input
     "decisions-of-all-samples": 0.98,  # untrained
     "decisions-before-the-last-input": 0.45,  # the best of five untrained networks
@@ -203,6 +261,10 @@ WITHOUT_EFFECT = {
     "mnist-accuracy": 0.1,
     "mnist-gap-to-ann": 0.83,  # guessing
     "small-mnist-accuracy": 0.1,
+    "mnist-median-decision": 2.0,
+    "mnist-training-samples": 0.1,
+    "small-mnist-training-samples": 0.1,
+    "small-mnist-silent-labels": 0.0,  # every label spikes
     "mnist-decision-time": 2.0,  # a network that waits for the last input
     "small-mnist-decision-time": 2.0,
 }

@@ -397,6 +397,12 @@ def _robustness(
     return metrics, arrays
 
 
+def _lead(output: Tensor) -> float:
+    """Time from the first to the second label spike, median over samples; 0 where no label neuron spikes."""
+    first, second = output.sort(1).values[:, :2].T
+    return float(torch.where(torch.isfinite(first), second - first, 0.0).median())
+
+
 def yinyang(config: YinYang, seed: int, progress: Progress, checkpoint: Path | None) -> Result:
     """Train on Yin-Yang; when decisions are made, where the errors lie, how often silent neurons were repaired."""
     data, recipe = _yin_yang(), config.recipe
@@ -410,10 +416,10 @@ def yinyang(config: YinYang, seed: int, progress: Progress, checkpoint: Path | N
     t, label = data.t[2], data.label[2]
     hidden, output = ttfs.answers(trained.network, [t], trained.p)
     decided, wrong = output.min(1).values, ttfs.decide(output) != label
-    ordered = output.sort(1).values
-    lead = torch.where(torch.isfinite(ordered[:, 0]), ordered[:, 1] - ordered[:, 0], 0.0)
+    spread = np.quantile(decided[torch.isfinite(decided)].numpy(), [0.05, 0.5, 0.95])
     early = decided < t.max(1).values
     untrained = _train(replace(recipe, epochs=1, learning_rate=0.0, limits=None), data, seed, lambda *a, **b: None)
+    unlearned = ttfs.answers(untrained.network, [t], untrained.p)[-1]
     values = (t.numpy() - EARLY) / (LATE - EARLY)
     distance = border_distance(values[:, 0], values[:, 1])
     repaired = trained.repaired[config.late_start :]
@@ -421,9 +427,17 @@ def yinyang(config: YinYang, seed: int, progress: Progress, checkpoint: Path | N
         "untrained": float(untrained.accuracy[-1, 1]),
         "decided_early": float(early.double().mean()),
         "right_early": float((early & ~wrong).double().mean()),
-        "lead": float(lead.median()),
+        "train": _accuracy(trained.network, data.t[0], data.label[0], trained.p)[0],
+        "least_class": min(float((~wrong)[label == k].double().mean()) for k in range(3)),
+        "lead": _lead(output),
+        "lead_untrained": _lead(unlearned),
         "decision_time": float(decided[torch.isfinite(decided)].mean()),
+        "decision_5": float(spread[0]),
+        "decision_median": float(spread[1]),
+        "decision_95": float(spread[2]),
+        "silent_output": float(torch.isinf(output).double().mean()),
         "wrong_distance": float(distance[wrong.numpy()].mean()) if wrong.any() else 0.0,
+        "wrong_farthest": float(distance[wrong.numpy()].max(initial=0.0)),
         "distance": float(distance.mean()),
         "repaired": float(repaired.sum(1).mean()),
         "repaired_hidden": float(repaired[:, 0].mean()),
@@ -567,7 +581,10 @@ def digits(config: Mnist, seed: int, progress: Progress, checkpoint: Path | None
     chosen, label = ttfs.decide(output), data.label[2]
     decided = output.min(1).values
     metrics = trained.judged(recipe.tail) | {
+        "train": _accuracy(trained.network, data.t[0].to(dtype), data.label[0], trained.p)[0],
         "decision_time": float(decided[torch.isfinite(decided)].mean()),
+        "decision_median": float(decided[torch.isfinite(decided)].median()),
+        "silent_output": float(torch.isinf(output).double().mean()),
         "decided_early": float((decided < LATE).double().mean()),
         "repaired": float(trained.repaired.sum(1).mean()),
         "silent_hidden": float(trained.silent[-1, 0]),
