@@ -65,6 +65,33 @@ def test_settings_of_first_spikes_are_the_published_ones():
     assert (paper.EARLY, paper.LATE) == (0.15, 2.0)
 
 
+def test_settings_of_delays_are_the_published_ones():
+    """Configurations yin_yang_H30_WA, H30_WS, H5_WS and hwAware_WA of the authors' code."""
+    run = paper.EXPERIMENTS["delays"].paper
+    ideal = dict(run.ideal)
+    assert set(ideal) == {"weights", "axonal", "frozen", "synaptic", "few"}
+    logits = {"sd": 0.25, "shortest": 0.0, "span": 1.0}
+    axonal = dataclasses.replace(paper.IDEAL_TIMES, initial=((1.0, 1.0), (1.0, 1.0)), rate=0.005)
+    assert dataclasses.asdict(ideal["axonal"]) == {
+        "recipe": dataclasses.asdict(axonal),
+        "rate": 0.005,
+        "synaptic": False,
+        **logits,
+    }
+    assert replace(ideal["frozen"], rate=0.005) == ideal["axonal"]
+    assert dataclasses.asdict(ideal["synaptic"]) == {
+        "recipe": dataclasses.asdict(replace(axonal, rate=0.01)),
+        "rate": 0.003,
+        "synaptic": True,
+        **logits,
+    }
+    few = replace(axonal, rate=0.015, sizes=(4, 5, 3))
+    assert ideal["few"] == replace(ideal["synaptic"], recipe=few, rate=0.01)
+    assert (ideal["weights"].recipe, ideal["weights"].span, ideal["weights"].shortest) == (paper.IDEAL_TIMES, 0, 0)
+    assert run.loop == paper.Delayed(paper.Times(), 0.002, 0.5, 2.0, 1.5, False)
+    assert run.jitter == 0.01
+
+
 def test_settings_of_digits_are_the_published_ones():
     """Configuration 16x16_mnist_hx; the number of batches is for a replay alone."""
     published = {
@@ -181,7 +208,7 @@ def test_no_stream_is_anothers():
     """With equal seeds, a chip, a trial, training in the loop and on simulated chips, order and scramble draw different numbers."""
     from snnrepro.hardware import substrate
 
-    tags = (substrate.TRIAL, substrate.LOOP, substrate.AWARE, paper.ORDER, paper.SCRAMBLE)
+    tags = (substrate.TRIAL, substrate.LOOP, substrate.AWARE, paper.ORDER, paper.SCRAMBLE, paper.JITTER)
     assert len({*tags, *range(len(QUANTITIES))}) == len(tags) + len(QUANTITIES)
     chip = (paper.varied(0.1, QUANTITIES) | TrialNoise(0.05)).fabricate(3)
     net = paper.stepped_network(TINY, 0)
@@ -370,6 +397,97 @@ def test_first_spikes(few, monkeypatch):
     assert m["operations_until_decision"] <= m["operations"] <= 20 * 8 + 8 * 3
 
 
+TINY_IDEAL = replace(paper.IDEAL_TIMES, sizes=(4, 6, 3), epochs=2, tail=1, batch=40, initial=((1.5, 0.8), (1.5, 0.8)))
+TINY_DELAYS = paper.LearnedDelays(
+    (
+        ("weights", paper.Delayed(TINY_IDEAL, 0.0, 0.0, 0.0, 0.0)),
+        ("axonal", paper.Delayed(TINY_IDEAL, 0.1, 0.25, 0.0, 1.0)),
+        ("frozen", paper.Delayed(TINY_IDEAL, 0.0, 0.25, 0.0, 1.0)),
+        ("synaptic", paper.Delayed(TINY_IDEAL, 0.1, 0.25, 0.0, 1.0, True)),
+    ),
+    paper.Delayed(TINY_TIMES),
+)
+
+
+def test_learned_delays(few, tmp_path):
+    found = paper.learned_delays(TINY_DELAYS, 3, silent, tmp_path / "kept.npz")
+    m, a = found.metrics, found.arrays
+    assert (
+        paper.learned_delays(TINY_DELAYS, 3, silent, tmp_path / "kept.npz").metrics == m
+    )  # ideal ones from the checkpoint
+    for name in ("weights", "axonal", "frozen", "synaptic", "loop", "alone"):
+        assert m[name] == a[name][-1]
+    assert m["gain_axonal"] == pytest.approx(m["axonal"] - m["weights"])
+    assert m["gain_synaptic"] == pytest.approx(m["synaptic"] - m["weights"])
+    assert m["learned_less_frozen"] == pytest.approx(m["axonal"] - m["frozen"])
+    assert m["gain"] == pytest.approx(m["loop"] - m["alone"])
+    assert m["self_calibration"] == pytest.approx(m["on_its_chip"] - m["in_the_ideal_model"])
+    for name in ("", "_alone"):
+        times = a[f"label_times{name}"]
+        assert m[f"missing{name}"] == np.isinf(times).mean()
+        assert m[f"label_time{name}"] == pytest.approx(times[np.isfinite(times)].mean())
+    assert m["label_time"] > 4 + m["label_time_alone"] / 2  # two delays of 2 and more
+    assert (len(a["delays_input"]), len(a["delays_hidden"])) == (4, 8)
+    assert min(a["delays_input"].min(), a["delays_hidden"].min()) > 2
+    assert max(a["delays_input"].max(), a["delays_hidden"].max()) < 3.5
+    assert found.early["first_loss"] > 0
+
+
+def test_delays_move_where_they_are_learned_and_stay_where_they_are_frozen(few):
+    def ideal(net, delays, t, trial):
+        return paper.run_delayed(net.weights, delays, t, net.p)
+
+    kept = {}
+    for name in ("axonal", "frozen"):
+        delays = dict(TINY_DELAYS.ideal)[name]
+        _, kept[name], _, _ = paper._learn_delays(delays, ideal, presets.IDEAL.weights, 0, lambda epoch, accuracy: None)
+    start = paper.initial_delays(((4,), (6,)), 0.25, torch.Generator().manual_seed(10_000))
+    for first, frozen, learned in zip(start.raw, kept["frozen"].raw, kept["axonal"].raw, strict=True):
+        assert torch.equal(first, frozen)
+        assert float((learned - first).detach().abs().min()) > 0
+
+
+def test_on_an_ideal_chip_the_loop_is_the_network_with_delays():
+    g = torch.Generator().manual_seed(1)
+    net = paper._timed(replace(TINY_TIMES, threshold=1.0), 0)
+    delays = paper.initial_delays(((4,), (8,)), 0.5, g, 2.0, 1.5)
+    t = 2 * torch.rand(30, 20, generator=g, dtype=torch.float64)
+    leaves = [*net.weights.weights, *delays.raw]
+    loop = paper._in_the_loop(presets.IDEAL.fabricate(0), math.inf, 0.0)(net, delays, t, 0)
+    plain = paper.run_delayed(net.weights, delays, t, net.p)
+    assert torch.isfinite(plain[-1]).any()
+    for ours, theirs in zip(loop, plain, strict=True):
+        assert torch.equal(ours, theirs)
+    losses = [torch.where(torch.isfinite(layers[-1]), layers[-1], 0.0).square().sum() for layers in (loop, plain)]
+    for ours, theirs in zip(*(torch.autograd.grad(loss, leaves) for loss in losses), strict=True):
+        assert float(theirs.abs().max()) > 0
+        torch.testing.assert_close(ours, theirs, rtol=1e-9, atol=1e-12)
+
+
+def test_a_chip_jitters_what_arrives_and_each_layer_has_a_trial_of_its_own(monkeypatch):
+    g, seen = torch.Generator().manual_seed(1), []
+    net = paper._timed(TINY_TIMES, 0)
+    delays = paper.initial_delays(((4,), (8,)), 0.0, g, 2.0, 1.5)
+    run = Deployment.run
+
+    def watched(self, x, trial_seed, **how):
+        seen.append((x, trial_seed, self.plan.circuits[0].tolist()))
+        return run(self, x, trial_seed, **how)
+
+    monkeypatch.setattr(Deployment, "run", watched)
+    t = 2 * torch.rand(200, 20, generator=g, dtype=torch.float64)
+    chip = presets.BSS2_DELGRAD.fabricate(3)
+    first = paper._in_the_loop(chip, math.inf, 0.01)(net, delays, t, 5)
+    again, other = (paper._in_the_loop(chip, math.inf, 0.01)(net, delays, t, k) for k in (5, 6))
+    assert torch.equal(first[0], again[0])
+    assert not torch.equal(first[0], other[0])
+    assert [trial for _, trial, _ in seen] == [10, 11, 10, 11, 12, 13]
+    assert [circuits for _, _, circuits in seen[:2]] == [list(range(0, 8)), list(range(8, 11))]
+    moved = seen[0][0] - t - 2.75  # the middle of the span
+    assert float(moved.std()) == pytest.approx(0.01, rel=0.05)
+    assert abs(float(moved.mean())) < 1e-3
+
+
 def test_weights_stay_in_the_range_of_the_chip(few):
     net = paper._timed(TINY_TIMES, 0)
     for w in net.weights.weights:
@@ -475,6 +593,18 @@ WITHOUT_EFFECT = {
     "first-spike-self-calibration": 0.0,
     "first-spike-residual": 0.0,
     "first-spike-other-chips": 0.0,
+    "delays-axonal": 0.34,  # untrained
+    "delays-synaptic": 0.34,
+    "delays-five-neurons": 0.34,
+    "delays-axonal-gain": 0.0,
+    "delays-synaptic-gain": 0.0,
+    "delays-must-be-learned": 0.0,
+    "delays-model": 0.34,
+    "delays-chip": 0.34,
+    "delays-gain-in-the-loop": 0.0,
+    "delays-label-time": 2.1,  # no delays
+    "delays-no-label-is-missing": 0.043,  # no delays
+    "delays-self-calibration": 0.0,
     "digits-on-one-chip": 0.1,
     "decides-at-two-tau": 30.0,  # the length of a sample on the chip: a label that answers at the end
     "loihi-eight-bits": -0.5,  # untrained less trained

@@ -23,6 +23,8 @@ from snnrepro.errors import UserError
 from snnrepro.experiment import Experiment, Progress, Result
 from snnrepro.files import read_npz, write_npz
 from snnrepro.first_spike import ttfs
+from snnrepro.first_spike.delays import Delays, delay_of, delayed, initial_delays
+from snnrepro.first_spike.delays import run as run_delayed
 from snnrepro.first_spike.exact import Neuron
 from snnrepro.first_spike.ttfs import Bumped, Initial, Repair
 from snnrepro.hardware import loihi, loihi_training, nir, presets
@@ -35,6 +37,7 @@ from snnrepro.hardware.parts import (
     Readout,
     TimeGrid,
     TrialNoise,
+    WeightGrid,
     signed_bits,
 )
 from snnrepro.hardware.substrate import Chip, HardwareAware, InTheLoop, Observables, Substrate
@@ -43,9 +46,9 @@ from snnrepro.peers.hardware import chip_snntorch
 from snnrepro.peers.nir import spikes_snntorch
 
 SHARPNESS = 10.0
-ORDER, SCRAMBLE = 111, 112  # second entries of seeds, beside those of snnrepro.hardware.substrate
 """Factor of the readout's mean potential in the softmax."""
-
+ORDER, SCRAMBLE = 111, 112  # second entries of seeds, beside those of snnrepro.hardware.substrate
+JITTER = 113
 
 DETUNED = ("threshold", "tau_mem", "tau_syn")
 """What is detuned on purpose."""
@@ -667,6 +670,171 @@ def _decision(net: Timed, chip: Chip, t: Tensor) -> dict[str, float]:
     return metrics | {"decision_time": when, "decision_us": 6.0 * when, "label_time": label_time}
 
 
+# Delays ---------------------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Delayed:
+    """A first-spike network with delays of the authors' code, and how both are trained."""
+
+    recipe: Times = Times()
+    rate: float = 0.002  # of the delays
+    sd: float = 0.5
+    shortest: float = 2.0
+    span: float = 1.5
+    synaptic: bool = False  # a delay for each synapse, else for each axon
+
+
+AXONAL = Delayed(replace(IDEAL_TIMES, initial=((1.0, 1.0), (1.0, 1.0)), rate=0.005), 0.005, 0.25, 0.0, 1.0)
+SYNAPTIC = replace(AXONAL, recipe=replace(AXONAL.recipe, rate=0.01), rate=0.003, synaptic=True)
+FEW = replace(SYNAPTIC, recipe=replace(AXONAL.recipe, sizes=(4, 5, 3), rate=0.015), rate=0.01)
+
+
+@dataclass(frozen=True)
+class LearnedDelays:
+    """Yin-Yang with learned delays: without hardware, and in the loop on one chip of the authors' model."""
+
+    ideal: tuple[tuple[str, Delayed], ...] = (
+        ("weights", Delayed(IDEAL_TIMES, 0.0, 0.0, 0.0, 0.0)),  # no delays
+        ("axonal", AXONAL),
+        ("frozen", replace(AXONAL, rate=0.0)),
+        ("synaptic", SYNAPTIC),
+        ("few", FEW),
+    )
+    loop: Delayed = Delayed()
+    jitter: float = 0.01  # of each delayed spike, in the loop
+
+
+Through = Callable[[Timed, Delays, Tensor, int], list[Tensor]]
+"""Layers of a network with delays, for input times and the number of the trial."""
+
+
+def _in_the_loop(chip: Chip, largest_change: float, jitter: float) -> Through:
+    """Networks with delays on a chip: times as observed, the gradient is that of the nominal network."""
+
+    def through(net: Timed, delays: Delays, t: Tensor, trial: int) -> list[Tensor]:
+        plan, random, times = chip.place(net), np.random.default_rng([chip.seed, JITTER, trial]), []
+        for k, (w, circuits) in enumerate(zip(net.weights.weights, plan.circuits, strict=True)):
+            given = delayed(times[-1] if times else t, delays, k)
+            given = given + jitter * torch.from_numpy(random.standard_normal(given.shape))
+            layer = net._replace(weights=ttfs.Network((w,), (None,)))
+            written = chip.deploy(layer, plan._replace(circuits=(circuits,)))
+            seen = written.run(given.detach(), len(plan.circuits) * trial + k)
+            times.append(InTheLoop(layer, chip, 0, largest_change)(given, seen).output)
+        return times
+
+    return through
+
+
+def _learn_delays(
+    config: Delayed, through: Through, grid: WeightGrid, seed: int, told: Callable[[int, float], None]
+) -> tuple[Timed, Delays, np.ndarray, float]:
+    """Train weights and delays; validation accuracy after each epoch, and the first loss."""
+    recipe = config.recipe
+    net, (inputs, hidden, classes) = _timed(recipe, seed), recipe.sizes
+    shapes = ((inputs, hidden), (hidden, classes)) if config.synaptic else ((inputs // recipe.repeats,), (hidden,))
+    generator = torch.Generator().manual_seed(seed + 10_000)
+    delays = initial_delays(shapes, config.sd, generator, config.shortest, config.span)
+    (t, other, _), (label, held, _) = _points(recipe)
+    groups = [{"params": net.weights.weights, "lr": recipe.rate}, {"params": delays.raw, "lr": config.rate}]
+    optimiser, rule, state = torch.optim.Adam(groups), Repair(recipe.limits, recipe.bump), Bumped()
+    curve, first, trial = [], math.nan, 0
+    for epoch in range(recipe.epochs):
+        for group, rate in zip(optimiser.param_groups, (recipe.rate, config.rate), strict=True):
+            group["lr"] = rate * recipe.shrink ** (epoch // recipe.shrink_after)
+        order = torch.from_numpy(np.random.default_rng([seed, ORDER, epoch]).permutation(len(label)))
+        for rows in order.split(recipe.batch):
+            layers, trial = through(net, delays, t[rows], trial), trial + 1
+            loss = shift_invariant_loss(layers[-1], label[rows], recipe.delta)
+            first = loss.item() if math.isnan(first) else first
+            state = ttfs.repair(net.weights, [layer.detach() for layer in layers], rule, state)
+            if state.layer is None:
+                optimiser.zero_grad()
+                loss.backward()
+                optimiser.step()
+            for w in net.weights.weights:
+                grid.keep(w)
+        with torch.no_grad():
+            found, trial = through(net, delays, other, trial)[-1], trial + 1
+        curve.append(float((ttfs.decide(found) == held).double().mean()))
+        told(epoch + 1, curve[-1])
+    return net, delays, np.array(curve), first
+
+
+def _delays_on_a_chip(config: LearnedDelays, seed: int, told: Callable[[int, float], None]) -> dict[str, np.ndarray]:
+    """In the loop on one chip, with delays and without; what their labels do there, and in the ideal model."""
+    recipe, substrate = config.loop.recipe, presets.BSS2_DELGRAD
+    chip, most = substrate.fabricate(seed), config.loop.recipe.largest_change
+    through = _in_the_loop(chip, most, config.jitter)
+    net, delays, curve, _ = _learn_delays(config.loop, through, substrate.weights, seed, told)
+    alone = _timed(recipe, seed)
+    alone_curve, _ = _learn_times(alone, InTheLoop(alone, chip, seed, most), recipe, seed, told)
+    t, label = (part[2] for part in _points(recipe))
+    with torch.no_grad():
+        here = through(net, delays, t, 10**6)[-1]
+        there = _in_the_loop(presets.IDEAL.fabricate(0), most, 0.0)(net, delays, t, 0)[-1]
+        learned = [delay_of(delays, k).numpy() for k in range(2)]
+    without = chip.deploy(alone).run(t, chip.seed).output
+    right = [float((ttfs.decide(found) == label).double().mean()) for found in (here, there, without)]
+    return {
+        "loop": curve,
+        "alone": alone_curve,
+        "right": np.array(right),
+        "label_times": here.numpy(),
+        "label_times_alone": without.numpy(),
+        "delays_input": learned[0],
+        "delays_hidden": learned[1],
+    }
+
+
+def learned_delays(config: LearnedDelays, seed: int, progress: Progress, checkpoint: Path | None) -> Result:
+    """Delays that are learned with the weights, frozen ones beside them; in the loop, weights alone beside them."""
+    done = read_npz(checkpoint) if checkpoint is not None and checkpoint.exists() else {}
+    lengths = [delays.recipe.epochs for _, delays in config.ideal]
+    total, past = sum(lengths) + 2 * config.loop.recipe.epochs, 0
+
+    def told(epoch: int, accuracy: float) -> None:
+        nonlocal past
+        past += 1
+        progress(past, total, accuracy=accuracy)
+
+    def ideal(net: Timed, delays: Delays, t: Tensor, trial: int) -> list[Tensor]:
+        return run_delayed(net.weights, delays, t, net.p, AXONAL.recipe.largest_change)
+
+    for (name, delays), epochs in zip(config.ideal, lengths, strict=True):
+        if name in done:
+            past += epochs
+            continue
+        _, _, done[name], first = _learn_delays(delays, ideal, presets.IDEAL.weights, seed, told)
+        done["first_loss"] = done.get("first_loss", np.array(first))
+        if checkpoint is not None:
+            write_npz(checkpoint, done)
+    early = {"first_loss": float(done["first_loss"])}
+    tail = config.loop.recipe.tail
+    metrics = {name: float(done[name][-tail:].mean()) for name, _ in config.ideal}
+    if not config.loop.recipe.epochs:
+        return Result({}, {}, early)
+    done |= _delays_on_a_chip(config, seed, told)
+    metrics |= {name: float(done[name][-tail:].mean()) for name in ("loop", "alone")}
+    metrics |= dict(
+        zip(("on_its_chip", "in_the_ideal_model", "alone_on_its_chip"), done["right"].tolist(), strict=True)
+    )
+    for name, times in (("", done["label_times"]), ("_alone", done["label_times_alone"])):
+        metrics[f"label_time{name}"] = float(times[np.isfinite(times)].mean())
+        metrics[f"missing{name}"] = float(np.isinf(times).mean())
+    pairs = {
+        "gain_axonal": ("axonal", "weights"),
+        "gain_synaptic": ("synaptic", "weights"),
+        "learned_less_frozen": ("axonal", "frozen"),
+    }
+    metrics |= {name: metrics[a] - metrics[b] for name, (a, b) in pairs.items() if {a, b} <= set(metrics)}
+    metrics |= {
+        "gain": metrics["loop"] - metrics["alone"],
+        "self_calibration": metrics["on_its_chip"] - metrics["in_the_ideal_model"],
+    }
+    return Result(metrics, {name: a for name, a in done.items() if name not in ("right", "first_loss")}, early)
+
+
 # Digits ---------------------------------------------------------------------------------------------------------------------
 
 
@@ -1047,6 +1215,15 @@ def _one_epoch(config):
     return replace(config, recipe=replace(config.recipe, epochs=1))
 
 
+def _few_epochs(epochs: int, *names: str) -> tuple[tuple[str, Delayed], ...]:
+    """Some of the networks with delays, trained briefly."""
+    return tuple(
+        (name, replace(delays, recipe=replace(delays.recipe, epochs=epochs)))
+        for name, delays in LearnedDelays().ideal
+        if name in names
+    )
+
+
 EXPERIMENTS = {
     "identities": Experiment(identities, Identities(), Identities(networks=20), (0,), FIVE),
     "tools": Experiment(tools, Tools(), Tools(networks=10), (0,), FIVE),
@@ -1063,6 +1240,14 @@ EXPERIMENTS = {
         (0,),
         TWENTY,
         replay=lambda config: replace(config, ideal=replace(config.ideal, epochs=1)),
+    ),
+    "delays": Experiment(
+        learned_delays,
+        LearnedDelays(_few_epochs(30, "axonal"), replace(Delayed(), recipe=QUICK_TIMES)),
+        LearnedDelays(),
+        (0,),
+        FIVE,
+        replay=lambda config: LearnedDelays(_few_epochs(1, "axonal"), replace(config.loop, recipe=Times(epochs=0))),
     ),
     "digits": Experiment(
         digits,
