@@ -210,7 +210,9 @@ def test_numbers_of_yin_yang_follow_from_the_spike_times():
 def test_numbers_of_digits_follow_from_the_spike_times():
     recipe = dataclasses.replace(paper.SMALL_DIGITS, sizes=(256, 16, 10), epochs=2, tail=1, every=1)
     config = paper.Mnist(recipe, "mnist-5k", 16, 3000, ann=False)
-    found = paper.digits(config, 0, silent, None).metrics
+    whole = paper.digits(config, 0, silent, None)
+    found = whole.metrics
+    assert paper.digits(paper.EXPERIMENTS["digits"].replay(config), 0, silent, None).early == whole.early
     data, _ = paper._pictures(config)
     trained = paper._train(recipe, data, 0, told)
     seen = [ttfs.answers(trained.network, [t], trained.p)[-1].numpy() for t in data.t]
