@@ -13,6 +13,7 @@ from snnrepro.neurons import LIF
 from snnrepro.surrogate import derivative, lif
 from snnrepro.timescales import networks, training
 from snnrepro.timescales.networks import Cell, Layer, Network
+from snnrepro.timescales.readouts import spiking_readout
 
 
 def trained(network):
@@ -112,6 +113,48 @@ def test_engine_equals_the_loop(seed, strength, recurrent, positive, sizes, surr
             )
         else:
             assert (one - other).abs().max() <= 1e-12 * largest
+
+
+@pytest.mark.parametrize("strength", [0.0, 1.8])
+def test_the_spiking_readout_is_one_more_layer_whose_potential_is_read(strength):
+    g = torch.Generator().manual_seed(4)
+    net = networks.network((4, 9, 6, 2), (12.0, 30.0, 20.0), g, spread=(3.0, 5.0, 0.0), dtype=torch.float64)
+    hidden, last = (layer._replace(w=4 * layer.w, v=None) for layer in net.layers)
+    leaves = [last.w, last.mem, last.adp, hidden.w]
+    for leaf in leaves:
+        leaf.requires_grad_()
+    x = (torch.rand(60, 5, 4, generator=g) < 0.4).double()
+    plain, adapting = networks.Cell(), networks.Cell(strength=strength)
+    spikes = networks.run(x, net._replace(layers=(hidden,), out=torch.zeros(10, 2, dtype=torch.float64)), plain).spikes[
+        0
+    ]
+    ours = spiking_readout(spikes, last, adapting)
+    whole = net._replace(layers=(last,), out=torch.zeros(7, 2, dtype=torch.float64))
+    state, seen = networks.zero_state(whole, 5), []
+    for now in spikes:
+        state = networks.step(now, state, whole, adapting)
+        seen.append(state)
+    theirs = torch.stack([one.u[0] for one in seen])
+    assert torch.stack([one.s[0] for one in seen]).sum() > 50
+    torch.testing.assert_close(ours, theirs, rtol=0, atol=1e-12)
+    weight = torch.randn(ours.shape, generator=g, dtype=torch.float64)
+    pairs = [
+        torch.autograd.grad((weight * u).sum(), leaves, retain_graph=True, allow_unused=not strength)
+        for u in (ours, theirs)
+    ]
+    for one, other in zip(*pairs, strict=True):
+        if one is None:  # without adaptation its time constants have no part
+            assert other is None or not other.any()
+            continue
+        assert strength == 0 or float(other.abs().max()) > 0
+        torch.testing.assert_close(one, torch.zeros_like(one) if other is None else other, rtol=1e-9, atol=1e-10)
+
+
+def test_a_readout_of_other_spikes_is_refused():
+    last = networks.network((4, 9, 2), (12.0, 30.0, 20.0), torch.Generator()).layers[0]
+    message = "spiking_readout: spikes have shape (3, 2, 5); give (time, batch, 4) to fit the weights"
+    with pytest.raises(UserError, match=f"^{re.escape(message)}$"):
+        spiking_readout(torch.zeros(3, 2, 5), last, networks.Cell())
 
 
 def test_networks_of_the_engine_test_spike():

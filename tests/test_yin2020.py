@@ -120,6 +120,60 @@ def test_an_experiment_at_small_scale():
     assert paper.heart(replay, 3, silent, None).early == result.early
 
 
+def test_the_authors_way_at_small_scale(tmp_path, monkeypatch):
+    config = paper.AsPublished(TINY)
+    result = paper.as_published(config, 3, silent, tmp_path / "kept.npz")
+    m = result.metrics
+    assert m["spiking_less_leaky"] == pytest.approx(m["score_spiking"] - m["score_leaky"])
+    for name in ("spiking", "leaky"):
+        tested = result.arrays[f"tested_{name}"]
+        assert (len(tested), tested[-1]) == (2, m[f"score_{name}"])
+        assert m[f"best_epoch_gain_{name}"] == pytest.approx(tested.max() - m[f"score_{name}"])
+        assert m[f"tau_sd_{name}"] == pytest.approx(result.arrays[f"tau_{name}"].std())
+        assert m[f"tau_sd_{name}"] > 0
+        assert m[f"rate_{name}"] > 0
+    assert m["score_spiking"] != m["score_leaky"]
+    replay = paper.EXPERIMENTS["as_published"].replay(config)
+    assert paper.as_published(replay, 3, silent, None).early == result.early
+    monkeypatch.setattr(paper, "_learn_as_published", None)  # nothing is trained again
+    assert paper.as_published(config, 3, silent, tmp_path / "kept.npz").metrics == m
+
+
+def test_steps_without_a_label_are_the_first_part_in_training_and_score(monkeypatch):
+    seen, step_loss = [], paper.training.step_loss
+
+    def watched(u, label, skip):
+        seen.append(label)
+        return step_loss(u, label, skip)
+
+    monkeypatch.setattr(paper.training, "step_loss", watched)
+    traces = paper._traces(TINY, 3)
+    assert (traces.y_test < 0).any()
+    monkeypatch.setattr(paper, "_read", lambda x, network, *rest: (
+        torch.nn.functional.one_hot(torch.zeros(x.shape[:2], dtype=torch.int64), 6).float() + 0 * network.out.sum(), x
+    ))  # fmt: skip
+    found = paper._learn_as_published(paper.AsPublished(TINY), "leaky", 3, lambda *a, **b: None)
+    assert float(found["score"]) == (traces.y_test <= 0).mean() > float((traces.y_test == 0).mean())
+    assert float(found["accuracy"]) == (traces.y_test[traces.y_test >= 0] == 0).mean()
+    assert min(int(label.min()) for label in seen) == 0
+
+
+def test_the_readout_s_settings_are_those_of_the_authors_code():
+    config = paper.EXPERIMENTS["as_published"].paper
+    assert config == paper.AsPublished(paper.Heart(), ("spiking", "leaky"), 1.8, 100.0)
+    groups = []
+
+    class Watched(torch.optim.Adam):
+        def add_param_group(self, group):
+            groups.append((len(group["params"]), group.get("lr")))
+            super().add_param_group(group)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(torch.optim, "Adam", Watched)
+        paper.as_published(replace(paper.AsPublished(replace(TINY, epochs=1)), readouts=("spiking",)), 0, silent, None)
+    assert [rate for _, rate in groups] == pytest.approx([TINY.rate, 20 * TINY.rate, 20 * TINY.rate, 20 * TINY.rate])
+
+
 def test_adaptation_at_small_scale(monkeypatch):
     rates, trained = [], paper._trained
 
@@ -216,6 +270,10 @@ def test_brian2_agrees_on_another_seed():
 # Bands ----------------------------------------------------------------------------------------------------------------------
 
 WITHOUT_EFFECT = {
+    "as-published-score": 0.77,  # trained on labelled steps alone
+    "readout-adaptation-is-not-used": 0.05,
+    "spiking-readout-does-not-matter": 0.16,  # as much as the adaptation of the hidden layer
+    "as-published-time-constants": 0.0,
     "adaptation-slows": 1.0,
     "ecg-accuracy": 0.5,  # the control reaches about 0.4
     "training-time-constants-helps": 0.0,
