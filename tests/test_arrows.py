@@ -11,7 +11,7 @@ ROOT = Path(__file__).resolve().parent.parent
 PACKAGE = ROOT / "snnrepro"
 
 BASE = {"errors", "paths", "files"}
-METHODS = {"surrogate", "first_spike", "force", "eprop", "rtrl", "stdp", "hardware", "heterogeneity", "timescales"}
+METHODS = {"surrogate", "first_spike", "force", "eprop", "rtrl", "hardware", "heterogeneity", "timescales"}
 GROUND = {"neurons", "kernels", "data", "costs"}
 MAY_IMPORT = {
     "errors": set(),
