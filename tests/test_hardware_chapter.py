@@ -550,12 +550,13 @@ def test_aware_training_keeps_gradients_of_the_grid():
 
 def test_the_card_cites_what_the_chapter_rests_on():
     card = ledger.card_html(ledger.load_claims("hardware"))
-    assert card.count("snn-citation") == 4
+    assert card.count("snn-citation") == 5
     for words in (
         "Surrogate gradients for analog neuromorphic computing",
         "Loihi",
         "first-spike times",
         "intermediate representation",
+        "DelGrad",
     ):
         assert words in card
 
