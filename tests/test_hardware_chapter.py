@@ -421,6 +421,7 @@ def test_learned_delays(few, tmp_path):
     assert m["gain_synaptic"] == pytest.approx(m["synaptic"] - m["weights"])
     assert m["learned_less_frozen"] == pytest.approx(m["axonal"] - m["frozen"])
     assert m["gain"] == pytest.approx(m["loop"] - m["alone"])
+    assert m["fewer_missing"] == pytest.approx(m["missing_alone"] - m["missing"])
     assert m["self_calibration"] == pytest.approx(m["on_its_chip"] - m["in_the_ideal_model"])
     for name in ("", "_alone"):
         times = a[f"label_times{name}"]
@@ -604,7 +605,7 @@ WITHOUT_EFFECT = {
     "delays-chip": 0.34,
     "delays-gain-in-the-loop": 0.0,
     "delays-label-time": 2.1,  # no delays
-    "delays-no-label-is-missing": 0.043,  # no delays
+    "delays-wake-labels": 0.0,
     "delays-self-calibration": 0.0,
     "digits-on-one-chip": 0.1,
     "decides-at-two-tau": 30.0,  # the length of a sample on the chip: a label that answers at the end

@@ -128,14 +128,15 @@ def test_the_spiking_readout_is_one_more_layer_whose_potential_is_read(strength)
     spikes = networks.run(x, net._replace(layers=(hidden,), out=torch.zeros(10, 2, dtype=torch.float64)), plain).spikes[
         0
     ]
-    ours = spiking_readout(spikes, last, adapting)
+    ours, read = spiking_readout(spikes, last, adapting)
     whole = net._replace(layers=(last,), out=torch.zeros(7, 2, dtype=torch.float64))
     state, seen = networks.zero_state(whole, 5), []
     for now in spikes:
         state = networks.step(now, state, whole, adapting)
         seen.append(state)
     theirs = torch.stack([one.u[0] for one in seen])
-    assert torch.stack([one.s[0] for one in seen]).sum() > 50
+    assert torch.equal(read, torch.stack([one.s[0] for one in seen]))
+    assert read.sum() > 50
     torch.testing.assert_close(ours, theirs, rtol=0, atol=1e-12)
     weight = torch.randn(ours.shape, generator=g, dtype=torch.float64)
     pairs = [

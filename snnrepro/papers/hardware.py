@@ -829,6 +829,7 @@ def learned_delays(config: LearnedDelays, seed: int, progress: Progress, checkpo
     }
     metrics |= {name: metrics[a] - metrics[b] for name, (a, b) in pairs.items() if {a, b} <= set(metrics)}
     metrics |= {
+        "fewer_missing": metrics["missing_alone"] - metrics["missing"],
         "gain": metrics["loop"] - metrics["alone"],
         "self_calibration": metrics["on_its_chip"] - metrics["in_the_ideal_model"],
     }

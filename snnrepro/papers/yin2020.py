@@ -342,13 +342,16 @@ class AsPublished:
     tau_adp: float = 100.0  # of the readout
 
 
-def _read(x: Tensor, network: Network, adp: Tensor | None, cell: Cell, strength: float) -> tuple[Tensor, Tensor]:
-    """Potential of the readout `(time, batch, classes)`, which spikes where it has time constants of adaptation; hidden spikes."""
+def _read(
+    x: Tensor, network: Network, adp: Tensor | None, cell: Cell, strength: float
+) -> tuple[Tensor, Tensor, Tensor | None]:
+    """Potential of the readout `(time, batch, classes)`, which spikes where it has time constants of adaptation; hidden spikes, its own."""
     seen = networks.run(x, network, cell)
     if adp is None:
-        return seen.u, seen.spikes[0]
+        return seen.u, seen.spikes[0], None
     last = Layer(network.out, None, network.last, adp)
-    return spiking_readout(seen.spikes[0], last, cell._replace(strength=strength)), seen.spikes[0]
+    u, spikes = spiking_readout(seen.spikes[0], last, cell._replace(strength=strength))
+    return u, seen.spikes[0], spikes
 
 
 def _learn_as_published(config: AsPublished, readout: str, seed: int, told) -> dict[str, np.ndarray]:
@@ -368,31 +371,37 @@ def _learn_as_published(config: AsPublished, readout: str, seed: int, told) -> d
     schedule, losses, tested = _schedule(adam, heart), [], []
 
     @torch.no_grad()
-    def guess(strength: float) -> tuple[np.ndarray, float]:
-        u, spikes = _read(_tensors(x_test, truth)[0], network, adp, cell, strength)
-        return u.argmax(2).T.numpy(), float(spikes.mean())
+    def guess(strength: float) -> tuple[np.ndarray, float, float]:
+        """The label of each test step, and spikes a step of hidden neurons and of the readout."""
+        u, spikes, last = _read(_tensors(x_test, truth)[0], network, adp, cell, strength)
+        return u.argmax(2).T.numpy(), float(spikes.mean()), 0.0 if last is None else float(last.mean())
+
+    def score(found: np.ndarray) -> float:
+        return float((found == every_test)[:, heart.skip :].mean())
 
     for epoch in range(heart.epochs):
         batches, each = _batches(x, every, heart.batch, np.random.default_rng([seed, 1, epoch])), []
         for events, wanted in batches:
             adam.zero_grad()
-            u, _ = _read(events, network, adp, cell, config.strength)
+            u = _read(events, network, adp, cell, config.strength)[0]
             loss = training.step_loss(u, wanted, heart.skip)
             loss.backward()
+            if heart.clip is not None:
+                torch.nn.utils.clip_grad_norm_([p for group in adam.param_groups for p in group["params"]], heart.clip)
             adam.step()
             each.append(loss.item())
         losses.append(float(np.mean(each)))
         schedule.step()
         if (epoch + 1) % heart.test_every == 0:
-            tested.append(float((guess(config.strength)[0] == every_test).mean()))
+            tested.append(score(guess(config.strength)[0]))
         told(epoch + 1, loss=losses[-1])
-    found, rate = guess(config.strength)
-    still = guess(0.0)[0]
+    found, rate, readout_rate = guess(config.strength)
     return {
-        "score": np.array((found == every_test).mean()),
+        "score": np.array(score(found)),
         "accuracy": np.array(_score(found, truth)),
-        "without_adaptation": np.array((still == every_test).mean()),
+        "without_adaptation": np.array(score(guess(0.0)[0])),
         "rate": np.array(rate),
+        "readout_rate": np.array(readout_rate),
         "tau": networks.time_constant(network.layers[0].mem, True).detach().numpy().copy(),
         "loss": np.array(losses),
         "tested": np.array(tested),
@@ -420,6 +429,7 @@ def as_published(config: AsPublished, seed: int, progress: Progress, checkpoint:
         metrics |= {f"{field}_{readout}": float(done[f"{readout}/{field}"]) for field in ("score", "accuracy", "rate")}
         metrics[f"best_epoch_gain_{readout}"] = float(tested.max(initial=score)) - score
         metrics[f"tau_sd_{readout}"] = float(done[f"{readout}/tau"].std())
+    metrics["readout_rate"] = float(done["spiking/readout_rate"])
     metrics["readout_adaptation"] = metrics["score_spiking"] - float(done["spiking/without_adaptation"])
     if "leaky" in config.readouts:
         metrics["spiking_less_leaky"] = metrics["score_spiking"] - metrics["score_leaky"]

@@ -7,8 +7,8 @@ from snnrepro.surrogate import lif
 from snnrepro.timescales.networks import Cell, Layer, neuron, with_bias
 
 
-def spiking_readout(spikes: Tensor, layer: Layer, cell: Cell) -> Tensor:
-    """Potential of the readout's neurons `(time, batch, classes)`, Eqs. (1) to (5) of the chapter `yin2020`.
+def spiking_readout(spikes: Tensor, layer: Layer, cell: Cell) -> tuple[Tensor, Tensor]:
+    """Potential of the readout's neurons `(time, batch, classes)`, and their spikes; Eqs. (1) to (5) of the chapter `yin2020`.
 
     Args:
         spikes: of the last hidden layer `(time, batch, neurons)`.
@@ -22,4 +22,5 @@ def spiking_readout(spikes: Tensor, layer: Layer, cell: Cell) -> Tensor:
         raise UserError(
             f"spiking_readout: spikes have shape {tuple(spikes.shape)}; give (time, batch, {len(layer.w) - 1}) to fit the weights"
         )
-    return lif(with_bias(spikes), layer.w, neuron(layer, cell), layer.v).u
+    seen = lif(with_bias(spikes), layer.w, neuron(layer, cell), layer.v)
+    return seen.u, seen.spikes
