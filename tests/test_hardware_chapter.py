@@ -89,7 +89,7 @@ def test_settings_of_delays_are_the_published_ones():
     assert ideal["few"] == replace(ideal["synaptic"], recipe=few, rate=0.01)
     assert (ideal["weights"].recipe, ideal["weights"].span, ideal["weights"].shortest) == (paper.IDEAL_TIMES, 0, 0)
     assert run.loop == paper.Delayed(paper.Times(), 0.002, 0.5, 2.0, 1.5, False)
-    assert run.jitter == 0.01
+    assert (run.jitter, run.frozen) == (0.01, True)
 
 
 def test_settings_of_digits_are_the_published_ones():
@@ -409,18 +409,28 @@ TINY_DELAYS = paper.LearnedDelays(
 )
 
 
-def test_learned_delays(few, tmp_path):
+def test_learned_delays(few, tmp_path, monkeypatch):
+    trained, learn = [], paper._learn_delays
+
+    def watched(config, *rest):
+        trained.append(config)
+        return learn(config, *rest)
+
+    monkeypatch.setattr(paper, "_learn_delays", watched)
     found = paper.learned_delays(TINY_DELAYS, 3, silent, tmp_path / "kept.npz")
     m, a = found.metrics, found.arrays
     assert (
         paper.learned_delays(TINY_DELAYS, 3, silent, tmp_path / "kept.npz").metrics == m
     )  # ideal ones from the checkpoint
-    for name in ("weights", "axonal", "frozen", "synaptic", "loop", "alone"):
+    loop = TINY_DELAYS.loop
+    assert trained == [*dict(TINY_DELAYS.ideal).values(), *2 * [loop, replace(loop, rate=0.0)]]
+    for name in ("weights", "axonal", "frozen", "synaptic", "loop", "alone", "loop_frozen"):
         assert m[name] == a[name][-1]
     assert m["gain_axonal"] == pytest.approx(m["axonal"] - m["weights"])
     assert m["gain_synaptic"] == pytest.approx(m["synaptic"] - m["weights"])
     assert m["learned_less_frozen"] == pytest.approx(m["axonal"] - m["frozen"])
     assert m["gain"] == pytest.approx(m["loop"] - m["alone"])
+    assert m["loop_learned_less_frozen"] == pytest.approx(m["loop"] - m["loop_frozen"])
     assert m["fewer_missing"] == pytest.approx(m["missing_alone"] - m["missing"])
     assert m["self_calibration"] == pytest.approx(m["on_its_chip"] - m["in_the_ideal_model"])
     for name in ("", "_alone"):
@@ -604,6 +614,7 @@ WITHOUT_EFFECT = {
     "delays-model": 0.34,
     "delays-chip": 0.34,
     "delays-gain-in-the-loop": 0.0,
+    "delays-must-be-learned-in-the-loop": 0.0,
     "delays-label-time": 2.1,  # no delays
     "delays-wake-labels": 0.0,
     "delays-self-calibration": 0.0,

@@ -702,6 +702,7 @@ class LearnedDelays:
         ("few", FEW),
     )
     loop: Delayed = Delayed()
+    frozen: bool = True  # whether a network with frozen delays learns in the loop too
     jitter: float = 0.01  # of each delayed spike, in the loop
 
 
@@ -767,6 +768,9 @@ def _delays_on_a_chip(config: LearnedDelays, seed: int, told: Callable[[int, flo
     chip, most = substrate.fabricate(seed), config.loop.recipe.largest_change
     through = _in_the_loop(chip, most, config.jitter)
     net, delays, curve, _ = _learn_delays(config.loop, through, substrate.weights, seed, told)
+    still = {}
+    if config.frozen:
+        still["loop_frozen"] = _learn_delays(replace(config.loop, rate=0.0), through, substrate.weights, seed, told)[2]
     alone = _timed(recipe, seed)
     alone_curve, _ = _learn_times(alone, InTheLoop(alone, chip, seed, most), recipe, seed, told)
     t, label = (part[2] for part in _points(recipe))
@@ -776,7 +780,7 @@ def _delays_on_a_chip(config: LearnedDelays, seed: int, told: Callable[[int, flo
         learned = [delay_of(delays, k).numpy() for k in range(2)]
     without = chip.deploy(alone).run(t, chip.seed).output
     right = [float((ttfs.decide(found) == label).double().mean()) for found in (here, there, without)]
-    return {
+    return still | {
         "loop": curve,
         "alone": alone_curve,
         "right": np.array(right),
@@ -791,7 +795,7 @@ def learned_delays(config: LearnedDelays, seed: int, progress: Progress, checkpo
     """Delays that are learned with the weights, frozen ones beside them; in the loop, weights alone beside them."""
     done = read_npz(checkpoint) if checkpoint is not None and checkpoint.exists() else {}
     lengths = [delays.recipe.epochs for _, delays in config.ideal]
-    total, past = sum(lengths) + 2 * config.loop.recipe.epochs, 0
+    total, past = sum(lengths) + (2 + config.frozen) * config.loop.recipe.epochs, 0
 
     def told(epoch: int, accuracy: float) -> None:
         nonlocal past
@@ -815,7 +819,7 @@ def learned_delays(config: LearnedDelays, seed: int, progress: Progress, checkpo
     if not config.loop.recipe.epochs:
         return Result({}, {}, early)
     done |= _delays_on_a_chip(config, seed, told)
-    metrics |= {name: float(done[name][-tail:].mean()) for name in ("loop", "alone")}
+    metrics |= {name: float(done[name][-tail:].mean()) for name in ("loop", "alone", "loop_frozen") if name in done}
     metrics |= dict(
         zip(("on_its_chip", "in_the_ideal_model", "alone_on_its_chip"), done["right"].tolist(), strict=True)
     )
@@ -826,11 +830,12 @@ def learned_delays(config: LearnedDelays, seed: int, progress: Progress, checkpo
         "gain_axonal": ("axonal", "weights"),
         "gain_synaptic": ("synaptic", "weights"),
         "learned_less_frozen": ("axonal", "frozen"),
+        "gain": ("loop", "alone"),
+        "loop_learned_less_frozen": ("loop", "loop_frozen"),
     }
     metrics |= {name: metrics[a] - metrics[b] for name, (a, b) in pairs.items() if {a, b} <= set(metrics)}
     metrics |= {
         "fewer_missing": metrics["missing_alone"] - metrics["missing"],
-        "gain": metrics["loop"] - metrics["alone"],
         "self_calibration": metrics["on_its_chip"] - metrics["in_the_ideal_model"],
     }
     return Result(metrics, {name: a for name, a in done.items() if name not in ("right", "first_loss")}, early)
@@ -1244,7 +1249,7 @@ EXPERIMENTS = {
     ),
     "delays": Experiment(
         learned_delays,
-        LearnedDelays(_few_epochs(30, "axonal"), replace(Delayed(), recipe=QUICK_TIMES)),
+        LearnedDelays(_few_epochs(30, "axonal"), replace(Delayed(), recipe=QUICK_TIMES), frozen=False),
         LearnedDelays(),
         (0,),
         FIVE,
