@@ -23,7 +23,7 @@ def say(line: str, quiet: bool = False) -> None:
 class Watch:
     """Follows the files that seeds in flight keep writing, whatever process or machine they run on.
 
-    Each holds `[done, total, metrics]`. Use as a context around the run, and call `finished` for each seed that ends.
+    Each holds `[done, total, metrics, CPU seconds]`. Use as a context around the run, and call `finished` for each seed that ends.
 
     Args:
         name: of the run.
@@ -39,6 +39,9 @@ class Watch:
         self.quiet = quiet
         self.bars = None
         self.rows: dict[str, int] = {}
+        self.first: dict[
+            str, float
+        ] = {}  # share of a seed that was done when it was first seen: resumed seeds start late
         self.over = threading.Event()
         self.lock = threading.Lock()
         self.thread = threading.Thread(target=self._poll, daemon=True)
@@ -76,7 +79,7 @@ class Watch:
         if self.quiet:
             return
         if not self.bars:
-            left = _left(self.start, done / self.total)
+            left = _left(self.start, done / self.total, sum(self.first.values()) / self.total)
             say(f"{self.name}: {seed} {how}, {done}/{self.total}{left}  {note}")
             return
         with self.lock:
@@ -87,6 +90,8 @@ class Watch:
     def _poll(self) -> None:
         spoken = time.monotonic()
         while not self.over.wait(POLL_SECONDS):
+            for seed, (done, total, _) in self._read().items():
+                self.first.setdefault(seed, done / total if total else 0.0)
             if self.bars:
                 self._move_bars()
             elif time.monotonic() - spoken > LINE_SECONDS:
@@ -98,7 +103,7 @@ class Watch:
         found = {}
         for seed, file in list(self.waiting.items()):
             try:
-                found[seed] = json.loads(file.read_text())
+                found[seed] = tuple(json.loads(file.read_text())[:3])
             except (OSError, ValueError):  # not there yet, or being written this moment
                 continue
         return found
@@ -122,7 +127,8 @@ class Watch:
         ended = self.total - len(self.waiting)
         whole = (ended + sum(done / total for done, total, _ in states.values() if total)) / self.total
         for seed, (done, total, metrics) in states.items():
-            say(f"{self.name}: {seed} at {done}/{total}{_left(self.start, whole)}  {_note(metrics)}")
+            left = _left(self.start, whole, sum(self.first.values()) / self.total)
+            say(f"{self.name}: {seed} at {done}/{total}{left}  {_note(metrics)}")
 
 
 class Steps:
@@ -173,9 +179,9 @@ def _note(metrics: dict[str, float]) -> str:
     return "  ".join(f"{name} {value:.4g}" for name, value in metrics.items())
 
 
-def _left(start: float, part: float) -> str:
-    """Time left for the whole run, once there is something to judge by."""
-    if not 0 < part < 1:
+def _left(start: float, part: float, before: float) -> str:
+    """Time left for the whole run, once there is something to judge by; `before` was done when it started."""
+    if not before < part < 1:
         return ""
-    seconds = int((time.monotonic() - start) * (1 - part) / part)
+    seconds = int((time.monotonic() - start) * (1 - part) / (part - before))
     return f", about {seconds // 3600}:{seconds // 60 % 60:02d}:{seconds % 60:02d} left"

@@ -346,11 +346,13 @@ class _Job:
     def sweep(self, seed: int, keep: Path | None = None) -> None:
         """Remove what an unfinished seed leaves behind: progress, checkpoints, files cut off in the writing.
 
-        Of the checkpoint `keep`, files that an experiment keeps beside it under the same stem stay as well, and so does the traceback.
+        Of the checkpoint `keep`, files that an experiment keeps beside it under the same stem stay as well, and so does the traceback;
+        where there is that checkpoint, so does the progress, which knows what the seed has cost so far.
         """
+        spent = {self.folder / f"{seed}.progress"} if keep is not None and _goes_on(keep) else set()
         for file in self.folder.glob(f"{seed}.*"):
             part = keep is not None and file.suffix == ".npz" and file.name.startswith(keep.stem)
-            kept = part or (keep is not None and file == self.trace(seed))
+            kept = part or (keep is not None and file == self.trace(seed)) or file in spent
             if not kept and file not in (self.folder / f"{seed}.json", self.folder / f"{seed}.npz"):
                 file.unlink(missing_ok=True)
 
@@ -568,7 +570,7 @@ def _seed(
     sources: dict[str, str],
     parent: int | None = None,
 ) -> tuple[str, int, Result | UserError, float]:
-    """Run one seed in whatever process this is; return experiment, seed, result and CPU seconds.
+    """Run one seed in whatever process this is; return experiment, seed, result and CPU seconds, those before a checkpoint included.
 
     In place of a result there is a UserError where the seed fails, with the traceback as a note unless it fails with a UserError, or
     where the code that this process has loaded is not the one that the seed will be said to come from. Progress and checkpoints need
@@ -583,9 +585,10 @@ def _seed(
         hint = "run the command again; on a cluster, install the same version there"
         return key, seed, UserError(f"a process has other sources than those on disk here; {hint}"), 0.0
     shared = checkpoint.parent.is_dir()
-    report = _reporter(checkpoint.with_name(f"{seed}.progress")) if shared else silent
+    file = checkpoint.with_name(f"{seed}.progress")
+    start = time.process_time() - (_spent(file) if _goes_on(checkpoint) else 0.0)
+    report = _reporter(file, start) if shared else silent
     keep_freed_memory()
-    start = time.process_time()
     try:
         with _one_thread():
             result = experiment.function(_config(experiment, profile), seed, report, checkpoint if shared else None)
@@ -629,8 +632,21 @@ def _config(experiment: Experiment, profile: str) -> Any:
     return experiment.quick if profile == "quick" else experiment.paper
 
 
-def _reporter(file: Path) -> Progress:
-    """Write how far a seed is into a file that the parent process reads, five times a second at most."""
+def _goes_on(checkpoint: Path) -> bool:
+    """Whether a seed has a checkpoint, or a part of one."""
+    return any(checkpoint.parent.glob(f"{checkpoint.stem}*.npz"))
+
+
+def _spent(file: Path) -> float:
+    """CPU seconds of a seed until its last report, by its file of progress; 0 where it does not say."""
+    try:
+        return max(float(json.loads(file.read_text())[3]), 0.0)
+    except (OSError, ValueError, IndexError, KeyError, TypeError):
+        return 0.0
+
+
+def _reporter(file: Path, start: float) -> Progress:
+    """Write how far a seed is into a file that the parent process reads, five times a second at most, and the CPU seconds since `start`."""
     last = -math.inf
 
     def report(done: int, total: int, **metrics: float) -> None:
@@ -639,7 +655,8 @@ def _reporter(file: Path) -> Progress:
             return
         last = time.monotonic()
         with contextlib.suppress(OSError):
-            file.write_text(json.dumps([done, total, {name: float(value) for name, value in metrics.items()}]))
+            now = {name: float(value) for name, value in metrics.items()}
+            file.write_text(json.dumps([done, total, now, time.process_time() - start]))
 
     return report
 

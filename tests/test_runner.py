@@ -391,6 +391,30 @@ def test_long_seed_goes_on_from_its_checkpoint(demo, monkeypatch):
     assert sorted(file.name for file in folder(demo, "long.quick").iterdir()) == ["0.json", "0.npz"]
 
 
+def test_a_resumed_seed_counts_the_seconds_before(demo):
+    run = {"citekey": "demo2020", "experiment": "long", "profile": "quick", "seeds": (0,), "jobs": 1, "quiet": True}
+    for before, counted in (("[2, 5, {}, 100.5]", True), ("[2, 5, {}]", False), ("[2", False)):
+        with pytest.raises(UserError):
+            runner.run(**run)
+        (folder(demo, "long.quick") / "0.progress").write_text(before)
+        found = runner.run(**run)
+        assert found.metrics["started_at"].tolist() == [2]
+        assert (found.cpu_seconds[0] > 100) == counted
+        runner.discard([("demo2020", "long")], "quick")
+        (folder(demo, "long.quick")).mkdir(exist_ok=True)
+        (folder(demo, "long.quick") / "0.progress").write_text("[2, 5, {}, 100.5]")  # no checkpoint: another run's
+    with pytest.raises(UserError):
+        runner.run(**run)
+    assert not (folder(demo, "long.quick") / "0.progress").exists()
+
+
+def test_time_left_of_a_resumed_seed_is_judged_by_what_this_run_did(monkeypatch):
+    monkeypatch.setattr(progress.time, "monotonic", lambda: 160.0)
+    assert progress._left(100.0, 0.95, 0.9) == ", about 0:01:00 left"
+    assert progress._left(100.0, 0.5, 0.0) == ", about 0:01:00 left"
+    assert progress._left(100.0, 0.9, 0.9) == progress._left(100.0, 1.0, 0.0) == ""
+
+
 def test_checkpoint_of_another_configuration_is_not_used(demo, monkeypatch):
     with pytest.raises(UserError, match="ZeroDivisionError: half-way"):
         runner.run("demo2020", "long", "quick", seeds=(0,), quiet=True)
