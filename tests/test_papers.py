@@ -106,6 +106,20 @@ Rounding decides it: weights larger or smaller by a millionth move that of `recu
 """
 
 
+@pytest.fixture
+def few_test_pictures(monkeypatch):
+    """A hundred of the 10,000 test pictures of MNIST: no early number depends on them, and 784 steps of all take minutes."""
+    module = importlib.import_module("snnrepro.papers.yin2020")
+    whole = module._pictures
+
+    def cut(source):
+        x, y, x_test, y_test, tag = whole(source)
+        return x, y, x_test[:100], y_test[:100], tag
+
+    monkeypatch.setattr(module, "_pictures", cut)
+
+
+@pytest.mark.usefixtures("few_test_pictures")
 @pytest.mark.parametrize(("citekey", "name"), RECORDS, ids=[f"{citekey}-{name}" for citekey, name in RECORDS])
 def test_record_replays(citekey, name):
     """The first updates of seed 0 give again what the record says they gave."""
