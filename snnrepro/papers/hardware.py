@@ -1253,7 +1253,9 @@ EXPERIMENTS = {
         LearnedDelays(),
         (0,),
         FIVE,
-        replay=lambda config: LearnedDelays(_few_epochs(1, "axonal"), replace(config.loop, recipe=Times(epochs=0))),
+        replay=lambda config: LearnedDelays(
+            _few_epochs(1, config.ideal[0][0]), replace(Delayed(), recipe=Times(epochs=0))
+        ),
     ),
     "digits": Experiment(
         digits,
