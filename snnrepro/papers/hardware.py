@@ -1249,7 +1249,9 @@ EXPERIMENTS = {
     ),
     "delays": Experiment(
         learned_delays,
-        LearnedDelays(_few_epochs(30, "axonal"), replace(Delayed(), recipe=QUICK_TIMES), frozen=False),
+        LearnedDelays(
+            _few_epochs(20, "axonal"), replace(Delayed(), recipe=replace(QUICK_TIMES, epochs=8)), frozen=False
+        ),
         LearnedDelays(),
         (0,),
         FIVE,
