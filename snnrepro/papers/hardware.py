@@ -1235,9 +1235,9 @@ EXPERIMENTS = {
     "tools": Experiment(tools, Tools(), Tools(networks=10), (0,), FIVE),
     "ways": Experiment(ways, Ways(QUICK, chips=2, recovery=3, shown=2), Ways(), (0, 1), FIVE, replay=_one_epoch),
     "kinds": Experiment(kinds, Kinds(QUICK, chips=4), Kinds(), (0,), FIVE, replay=_one_epoch),
-    "bits": Experiment(bits, Bits(QUICK, (3, 4, 6, 8), (3, 4, 6)), Bits(), (0, 1), TWENTY, replay=_one_epoch),
+    "bits": Experiment(bits, Bits(QUICK, (3, 4, 6, 8), (3, 4, 6)), Bits(), (0,), TWENTY, replay=_one_epoch),
     "spread": Experiment(
-        spread, Spread(QUICK, (0.1, 0.2, 0.3), chips=6, loop_chips=1), Spread(), (0, 1), FIVE, replay=_one_epoch
+        spread, Spread(QUICK, (0.1, 0.2, 0.3), chips=6, loop_chips=1), Spread(), (0,), FIVE, replay=_one_epoch
     ),
     "first_spike": Experiment(
         first_spike,
