@@ -39,9 +39,7 @@ class Watch:
         self.quiet = quiet
         self.bars = None
         self.rows: dict[str, int] = {}
-        self.first: dict[
-            str, float
-        ] = {}  # share of a seed that was done when it was first seen: resumed seeds start late
+        self.first: dict[str, float] = {}  # share of each seed when first seen: resumed ones start late
         self.over = threading.Event()
         self.lock = threading.Lock()
         self.thread = threading.Thread(target=self._poll, daemon=True)

@@ -1101,6 +1101,29 @@ def _off(ours: list[Tensor], theirs: list[Tensor]) -> float:
     return float(np.max(found))  # which keeps NaN; max does not
 
 
+def _delay_gradient_off(g: torch.Generator, shapes: tuple[tuple[int, ...], ...], samples: int) -> float:
+    """Gradient of delays less the central difference, on a random network, relative to the largest entry."""
+    net = ttfs.initial_network((6, 5, 3), (Initial(1.5, 0.7), Initial(1.2, 0.7)), (None, None), g)
+    delays, t = initial_delays(shapes, 0.5, g), 2 * torch.rand(samples, 6, generator=g, dtype=torch.float64)
+
+    def value(raw: list[Tensor]) -> Tensor:
+        output = run_delayed(net, delays._replace(raw=tuple(raw)), t, Neuron())[-1]
+        return (torch.where(torch.isfinite(output), output, 0.0) ** 2).mean()
+
+    ours = torch.autograd.grad(value(delays.raw), delays.raw)
+    step, raw = 1e-6, [d.detach().clone() for d in delays.raw]
+    theirs = [torch.zeros_like(d) for d in raw]
+    for d, slopes in zip(raw, theirs, strict=True):
+        for k in range(d.numel()):
+            sides = []
+            for shift in (step, -2 * step):
+                d.view(-1)[k] += shift
+                sides.append(value(raw).item())
+            d.view(-1)[k] += step
+            slopes.view(-1)[k] = (sides[0] - sides[1]) / (2 * step)
+    return _off(list(ours), theirs)
+
+
 def _hagen_by_hand(x: np.ndarray, w: np.ndarray, gain: Fraction, rows: int) -> np.ndarray:
     """The product of the matrix mode in exact fractions."""
     y = np.zeros((len(x), w.shape[1]))
@@ -1117,7 +1140,7 @@ def _hagen_by_hand(x: np.ndarray, w: np.ndarray, gain: Fraction, rows: int) -> n
 
 
 def identities(config: Identities, seed: int, progress: Progress, checkpoint: Path | None) -> Result:
-    """Ideal substrate, noise of size 0, both ways of running a chip, gradients in the loop, snnTorch, the matrix mode."""
+    """Ideal substrate, noise of size 0, both ways of running a chip, gradients in the loop and of delays, snnTorch, the matrix mode."""
     g = torch.Generator().manual_seed(seed)
     silent = replace(
         varied(0.0, QUANTITIES) | TrialNoise(0.0) | TimeGrid() | Events(0.0) | Readout(noise=0.0),
@@ -1161,6 +1184,9 @@ def identities(config: Identities, seed: int, progress: Progress, checkpoint: Pa
     mode = replace(presets.BSS2_HAGEN, noise=0.0, gain=2.0**-9)
     product = mode.multiply(torch.from_numpy(x).double(), torch.from_numpy(w).double(), seed).numpy()
     by_hand = _hagen_by_hand(x, w, Fraction(1, 512), mode.rows)
+    late = torch.Generator().manual_seed(seed + 10_000)
+    shapes = (((3,), (5,)), ((6, 5), (5, 3)))  # of axons, two of which share a delay, and of synapses
+    off["delay_gradient_off"] = [_delay_gradient_off(late, each, config.samples) for each in shapes]
     metrics = {name: float(np.max(values)) for name, values in off.items()} | {
         "snntorch_differs": float(differ),
         "snntorch_spikes": float(spikes),
