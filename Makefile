@@ -24,6 +24,8 @@ export SNNREPRO_QUIET := 1
 # numba does not notice changes in functions called from other files: `fresh` empties its cache. (Outside make, the runner gives
 # each state of the kernels a folder of its own.)
 export NUMBA_CACHE_DIR := $(CURDIR)/.venv/numba-cache
+# Many short processes import torch, Brian2 and SymPy: without byte code on disk, each spends seconds on reading their sources.
+export PYTHONDONTWRITEBYTECODE :=
 
 # $(call step,what,command): say it, do it, say how long it took; a failure names the step.
 define step

@@ -14,6 +14,7 @@ from snnrepro.eprop.networks import BPTT, EPROP, Neurons, Rule, Weights
 from snnrepro.eprop.online import stream
 from snnrepro.errors import UserError
 from snnrepro.kernels.parallel import use_threads
+from snnrepro.peers.eprop import eprop_brian2
 
 # What NEST's tests expect of e-prop, from the authors' code run in TensorFlow 1.15.
 PATTERN = [101.964356999041, 103.466731126205, 103.340607074771, 103.680244037686, 104.412775748752]
@@ -177,6 +178,48 @@ def test_watched_traces_are_those_of_the_definition():
             found = [part[t, w] for part in traces]
             assert found == pytest.approx([eps_v, eps_a, e, filtered], abs=1e-14)
     assert np.abs(traces.a).max() > 0
+
+
+@pytest.mark.parametrize(
+    "neurons",
+    [
+        Neurons(np.repeat([0.0, 0.1], 4), 20.0, 200.0, tau_out=30.0),
+        Neurons(np.repeat([0.2, 0.0], 4), 10.0, 50.0, 15.0, threshold=0.3, refractory=0, scaled=True, damping=0.5),
+    ],
+    ids=["refractory", "scaled"],
+)
+def test_brian2_finds_the_same_trial_and_the_same_gradient(neurons):
+    random, label, recall = np.random.default_rng(0), 2, 60
+    parts = (0.3, 0.1, (6, 8)), (0.0, 0.1, (8, 8)), (0.0, 0.3, (8, 3))
+    weights = Weights(*((3 if neurons.scaled else 1) * random.normal(*part) for part in parts))
+    feedback, x = random.normal(0, 1, (8, 3)), (random.random((200, 1, 6)) < 0.1).astype(np.uint8)
+    x[0, 0, 0] = 1
+    theirs = eprop_brian2(neurons, weights, x[:, 0], feedback, label, recall, watched=5)
+    ours = networks.run(neurons, weights, x, watch=True)
+    assert ours.z.sum((0, 1)).min() > 5
+    assert np.array_equal(theirs.z, ours.z[:, 0])
+    for name in "vay":
+        np.testing.assert_allclose(getattr(theirs, name), getattr(ours, name)[:, 0], rtol=0, atol=1e-12)
+    error = signals.cross_entropy(ours.y, np.array([label]), recall).error
+    watched = np.array([(i, 5) for i in range(6)])
+    _, traces = networks.online_gradients(neurons, weights, ours, error, feedback=feedback, watched=watched)
+    np.testing.assert_allclose(theirs.e, traces.e, rtol=0, atol=1e-12)
+    g = networks.gradients(neurons, weights, ours, error, EPROP, feedback)
+    assert min(np.abs(g.input).max(), np.abs(g.recurrent).max()) > 1e-3
+    np.testing.assert_allclose(theirs.input, g.input, rtol=0, atol=1e-12)
+    np.testing.assert_allclose(theirs.recurrent, g.recurrent, rtol=0, atol=1e-12)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [{"x": np.zeros((5, 3))}, {"x": np.zeros(5)}, {"feedback": np.zeros((2, 3))}, {"label": 2}, {"watched": 3}],
+    ids=["input", "time", "feedback", "label", "neuron"],
+)
+def test_brian2_refuses_what_does_not_fit(change):
+    weights = Weights(np.zeros((4, 3)), np.zeros((3, 3)), np.zeros((3, 2)))
+    given = {"x": np.zeros((5, 4)), "feedback": np.zeros((3, 2)), "label": 0, "recall": 2, "watched": 0}
+    with pytest.raises(UserError, match=re.escape("give input (time, 4), feedback (3, 2), a label below 2")):
+        eprop_brian2(Neurons(np.zeros(3)), weights, **(given | change))
 
 
 def test_potentials_and_spikes_by_hand():

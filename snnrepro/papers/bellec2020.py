@@ -13,6 +13,7 @@ from snnrepro.eprop import networks, optimisers, reference, signals, tasks
 from snnrepro.eprop.networks import BPTT, EPROP, Neurons, Rule, Weights
 from snnrepro.errors import UserError
 from snnrepro.experiment import Experiment, Progress, Result
+from snnrepro.peers.eprop import eprop_brian2
 
 RULES = ("bptt", "symmetric", "random", "adaptive")
 HZ = 1000.0
@@ -437,10 +438,66 @@ def actor_critic_error(
     return error
 
 
+# A second opinion -----------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class SecondOpinion:
+    """One trial of a small network, here and in Brian2. The synapse `watched`, from an input to a neuron, is drawn."""
+
+    task: tasks.Evidence = SHORT
+    adaptive: int = 10
+    n: int = 20
+    watched: tuple[int, int] = (1, 15)
+
+
+def second_opinion(config: SecondOpinion, seed: int, progress: Progress, checkpoint: Path | None) -> Result:
+    """Spikes, potentials, an eligibility trace and gradients of e-prop in Brian2, forwards in time, and of the adjoint form."""
+    random, n = np.random.RandomState(seed + 1), config.n
+    neurons, (i, j) = learner_neurons(config.adaptive, n), config.watched
+    inputs = 4 * config.task.group
+    weights = Weights(
+        random.normal(0.2, 0.1, (inputs, n)), random.normal(0, 0.06, (n, n)), random.normal(0, 0.5, (n, 2))
+    )
+    feedback = random.normal(0, 1, (n, 2))
+    x, label, _ = tasks.evidence(config.task, 1, random)
+    theirs = eprop_brian2(neurons, weights, x[:, 0], feedback, int(label[0]), config.task.recall, watched=j)
+    progress(1, 2)
+    ours = networks.run(neurons, weights, x, watch=True)
+    args = neurons, weights, ours, signals.cross_entropy(ours.y, label, config.task.recall).error
+    adjoint = networks.gradients(*args, feedback=feedback)
+    _, traces = networks.online_gradients(*args, feedback=feedback, watched=np.array([config.watched]))
+    off = ~np.eye(n, dtype=bool)  # no neuron has a synapse to itself
+    beta = neurons.beta[j]
+    arrays = {
+        "spikes": ours.z[:, 0],
+        "spikes_brian2": theirs.z,
+        "potential": ours.v[:, 0, j] - neurons.threshold - beta * ours.a[:, 0, j],
+        "potential_brian2": theirs.v[:, j] - neurons.threshold - beta * theirs.a[:, j],
+        "trace": traces.e[:, 0],
+        "trace_brian2": theirs.e[:, i],
+        "input": adjoint.input.ravel(),
+        "input_brian2": theirs.input.ravel(),
+        "recurrent": adjoint.recurrent[off],
+        "recurrent_brian2": theirs.recurrent[off],
+    }
+    pairs = {
+        "potential": (theirs.v, ours.v[:, 0]),
+        "trace": (theirs.e[:, i], traces.e[:, 0]),
+        "input": (theirs.input, adjoint.input),
+        "recurrent": (theirs.recurrent, adjoint.recurrent),
+    }
+    metrics = {f"{name}_off": float(np.abs(a - b).max() / np.abs(b).max()) for name, (a, b) in pairs.items()}
+    metrics["gradient_off"] = float(np.max([metrics.pop("input_off"), metrics.pop("recurrent_off")]))
+    metrics["spikes_differ"] = float((theirs.z != ours.z[:, 0]).sum())
+    metrics["least_spikes"] = float(ours.z[:, 0].sum(0).min())
+    return Result(metrics, arrays)
+
+
 # Experiments ----------------------------------------------------------------------------------------------------------------
 
 QUICK = {"task": SHORT, "batch": 32, "iterations": 200, "window": (100, 200)}
-TWENTY = tuple(range(20))
+FIVE, TWENTY = tuple(range(5)), tuple(range(20))
 
 
 def _first_two(config):
@@ -474,4 +531,5 @@ EXPERIMENTS = {
     "evidence_lif": _learning("bptt", 0, 400),
     "evidence_lif_random": _learning("random", 0, 400),
     "reward": Experiment(reward, Reward(iterations=150, low=None), Reward(), (0, 1), TWENTY, replay=_first_two),
+    "second_opinion": Experiment(second_opinion, SecondOpinion(), SecondOpinion(), (0,), FIVE),
 }
