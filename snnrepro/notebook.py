@@ -62,6 +62,16 @@ class Chapter:
         """Show a figure and write down what it draws (see `figures.publish`)."""
         figures.publish(fig, name, citekey=self.citekey, caption=caption, alt=alt, data=data, tolerance=tolerance)
 
+    def samples(self, *experiments: str) -> str:
+        """A sentence for captions: the data of these runs and of their records, where there are any."""
+        kept = [ledger.load_record(self.citekey, name, "paper") for name in experiments]
+        used = {
+            "quick": [self._live[name].data for name in experiments if name in self._live],
+            "paper scale": [record.data for record in kept if record],
+        }
+        named = [f"{profile} {' and '.join(dict.fromkeys(tags))}" for profile, tags in used.items() if tags]
+        return f"Data: {', '.join(named)}."
+
     def interactive(self, name: str, *, caption: str, alt: str, data: dict[str, Any], tolerance: float = 1e-6) -> None:
         """Show a figure with a slider (see `figures.interactive`)."""
         figures.interactive(name, citekey=self.citekey, caption=caption, alt=alt, data=data, tolerance=tolerance)

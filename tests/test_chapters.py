@@ -3,6 +3,7 @@
 import ast
 import json
 import re
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -10,6 +11,7 @@ import pytest
 from snnrepro import execute, ledger, paths
 from snnrepro.figures import compare_data
 from snnrepro.files import read_npz, write_npz
+from snnrepro.notebook import Chapter
 
 CITEKEYS = paths.citekeys()
 
@@ -98,6 +100,26 @@ def test_figure_tolerances_notice_an_empty_figure(citekey, tmp_path):
             for broken in broken_versions(arrays[key]):
                 write_npz(tmp_path / "live.npz", arrays | {key: broken})
                 assert compare_data(tmp_path / "live.npz", path), f"{path.name}: {key} could be anything"
+
+
+@pytest.mark.parametrize("citekey", CITEKEYS)
+def test_captions_name_the_data(citekey):
+    """Where samples are not generated, a figure says which they are."""
+    outputs = [output for cell in code_cells(citekey) for output in cell["outputs"]]
+    captions = " ".join(output["metadata"]["snnrepro"]["caption"] for output in outputs if output.get("metadata"))
+    records = [
+        ledger.load_record(citekey, name, which) for name in ledger.experiments(citekey) for which in ("quick", "paper")
+    ]
+    assert {record.data for record in records if record} - set(captions.replace(",", "").replace(".", "").split()) <= {
+        "generated"
+    }
+
+
+def test_a_caption_names_the_data_of_this_run_and_of_the_record():
+    chapter = Chapter("yin2020")
+    assert chapter.samples("digits") == "Data: paper scale digits-8x8."
+    chapter._live["digits"] = SimpleNamespace(data="mnist-5k")
+    assert chapter.samples("digits", "smnist") == "Data: quick mnist-5k, paper scale digits-8x8 and mnist-60k."
 
 
 @pytest.mark.parametrize("citekey", CITEKEYS)

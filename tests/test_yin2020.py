@@ -6,9 +6,11 @@ import bands
 import numpy as np
 import pytest
 import torch
+from sklearn import datasets
 
 from snnrepro import costs, ledger
 from snnrepro.data import ecg
+from snnrepro.errors import UserError
 from snnrepro.experiment import silent
 from snnrepro.papers import yin2020 as paper
 from snnrepro.timescales import networks
@@ -252,6 +254,14 @@ def test_small_digits_are_split_once():
     x, y, x_test, y_test, tag = paper._pictures("digits-8x8")
     assert x.shape == (1437, 64) and x_test.shape == (360, 64) and tag == "digits-8x8"
     assert x.min() >= 0 and x.max() == 1 and set(y) == set(y_test) == set(range(10))
+
+
+def test_damaged_small_digits_are_not_used(monkeypatch):
+    x, y = datasets.load_digits(return_X_y=True)
+    x[5, 20] += 1
+    monkeypatch.setattr(datasets, "load_digits", lambda return_X_y: (x, y))
+    with pytest.raises(UserError, match="wrong checksum"):
+        paper._pictures.__wrapped__("digits-8x8")
 
 
 # Gradients, one neuron, a second opinion ------------------------------------------------------------------------------------

@@ -4,6 +4,7 @@ paper of 2021, Accurate and efficient time-domain classification with adaptive s
 Settings: the authors' code (github.com/byin-cwi/Efficient-spiking-networks, commit bfd47cf).
 """
 
+import hashlib
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from functools import cache
@@ -590,6 +591,10 @@ class Digits:
     gru_rate: float = 1e-2
 
 
+SMALL_PICTURES = "87ff0c9e40dc7e2c0e34e7257799c2e3f3aec1a016363bb11cad869ec428a826"
+"""SHA-256 of the pixels and classes of scikit-learn's digits, a byte each."""
+
+
 @cache
 def _pictures(source: str) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray, str]:
     """Training and test pictures (n, pixels) in [0, 1], their classes, and a tag."""
@@ -600,6 +605,8 @@ def _pictures(source: str) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarr
     from sklearn.datasets import load_digits
 
     x, y = load_digits(return_X_y=True)
+    if hashlib.sha256(np.uint8(x).tobytes() + np.uint8(y).tobytes()).hexdigest() != SMALL_PICTURES:
+        raise UserError("yin2020: the digits of scikit-learn have a wrong checksum; install it again")
     order = np.random.default_rng(0).permutation(len(y))
     x, y = (x[order] / 16).astype(np.float32), y[order]
     return x[:1437], y[:1437], x[1437:], y[1437:], "digits-8x8"
