@@ -236,6 +236,7 @@ def test_columns_are_taken_by_their_numbers(tmp_path):
         *((1, 0, 8, mode) for mode in ("mixed", None)),
         *((-1, 2, 6, mode) for mode in ("mixed", None)),
         *((-1, 0, 8, mode) for mode in ("mixed", None)),
+        *((1, *other, "mixed") for other in ((0, 6), (2, 8))),
     ],
 )
 def test_recurrent_weights_that_no_field_describes_are_read_as_they_fit(sign, exponent, bits, mode, tmp_path):
@@ -260,8 +261,21 @@ def test_recurrent_weights_that_no_field_describes_are_read_as_they_fit(sign, ex
     (tmp_path / "manifest.json").write_text(json.dumps({"sets": [entry]}))
     assert trace.s.sum() > 10
     assert run_golden(tmp_path) == []
-    set_field(tmp_path, rec_weight_exp=1)  # it is said now, and wrong
+    set_field(tmp_path, rec_weight_exp=exponent)  # one is said, the others are still to be found
+    assert run_golden(tmp_path) == []
+    set_field(tmp_path, rec_weight_exp=1)  # it is said, and wrong
     assert run_golden(tmp_path)
+
+
+def test_bits_may_be_written_with_a_point_and_are_one_number(tmp_path):
+    folder = copied(FOLDERS[1], entry_of(FOLDERS[1], "recurrent_5bit"), tmp_path)
+    set_field(folder, num_weight_bits=5.0)
+    assert run_golden(folder) == []
+    for field in ("num_weight_bits", "weight_exp"):
+        for value in ([5], [5, 5]):
+            set_field(folder, **{"num_weight_bits": 5, "weight_exp": -1, field: value})
+            with pytest.raises(UserError, match="is shared by all weights; give one number"):
+                run_golden(folder)
 
 
 def test_a_folder_that_others_wrote_may_have_a_schema_empty_fields_and_numbers_with_a_point(tmp_path):

@@ -15,6 +15,7 @@ Intel's simulator lava-nc 0.10.0 (`proc/lif/models.py`, `proc/dense/models.py`, 
 """
 
 import re
+from itertools import product
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -137,7 +138,7 @@ def effective_weights(s: Synapses) -> np.ndarray:
     w = _whole("weights", s.weights)
     if w.ndim != 2 or not w.size:
         raise UserError(f"loihi: weights have shape {w.shape}; give (senders, neurons), neither of them empty")
-    _within("bits", s.bits)
+    bits = _one("bits", s.bits)
     sign = _sign(w) if s.sign is None else s.sign
     if sign not in SIGNS:
         raise UserError(f"loihi: sign is {sign!r}; choose one of {', '.join(SIGNS)}, or None")
@@ -148,9 +149,9 @@ def effective_weights(s: Synapses) -> np.ndarray:
         )
     w = np.clip(w, low, high)
     if sign == "mixed":
-        cut = 8 - s.bits + 1
+        cut = 8 - bits + 1
         return w >> cut << cut
-    cut = 8 - s.bits
+    cut = 8 - bits
     return np.sign(w) * (np.abs(w) >> cut << cut)
 
 
@@ -187,6 +188,14 @@ def _within(field: str, value: Any) -> np.ndarray:
     return array
 
 
+def _one(field: str, value: Any) -> int:
+    """A parameter that all weights share."""
+    array = _within(field, value)
+    if array.ndim:
+        raise UserError(f"loihi: {field} is shared by all weights; give one number")
+    return int(array)
+
+
 def _each(field: str, value: Any, n: int) -> np.ndarray:
     """A parameter, one a neuron."""
     array = _within(field, value)
@@ -209,9 +218,7 @@ def _wired(s: Synapses, shape: tuple[int | None, int | None], what: str) -> _Wir
     if any(wanted not in (None, size) for wanted, size in zip(shape, w.shape, strict=True)):
         wanted = ", ".join("any" if size is None else str(size) for size in shape)
         raise UserError(f"loihi: {what} have shape {w.shape}; give ({wanted})")
-    if np.ndim(s.exponent):
-        raise UserError("loihi: exponent is shared by all weights; give one number")
-    exponent = int(_within("exponent", s.exponent))
+    exponent = _one("exponent", s.exponent)
     if s.delays is None:
         return _Wired(w, exponent, kernel.NONE, 0)
     delays = _within("delays", s.delays)
@@ -327,9 +334,9 @@ def run_golden(folder: str | Path) -> list[Mismatch]:
     there; `rec_weight_exp`, `rec_num_weight_bits`, `rec_sign_mode`: see below. Other fields, and `<name>_weights_eff.csv`, are ignored.
 
     A recurrent set can be read in more than one way; the reading that leaves the fewest differences counts for the whole set. Activation
-    a: the whole one or, since Lava keeps one object for each bundle of synapses, only that of the input. Recurrent weights, where no
-    field says it: exponent, bits and sign mode of the input; the mode mixed, or as their signs are, instead; or exponent 0 and 8 bits as
-    well. Columns a may be missing; u, v and s may not.
+    a: the whole one or, since Lava keeps one object for each bundle of synapses, only that of the input. Recurrent weights, each where no
+    field says it: exponent of the input or 0; bits of the input or 8; sign mode of the input, mixed, or as their signs are. Columns a may
+    be missing; u, v and s may not.
 
     Raises:
         UserError: a file that is missing, damaged or does not fit the others, or a parameter that the chip does not take.
@@ -389,11 +396,21 @@ def _bundle(folder: Path, name: str, entry: dict[str, Any], prefix: str, delayed
 def _readings(layer: Layer, entry: dict[str, Any]) -> list[Layer]:
     """All layers that one entry of a manifest may mean."""
     rec = layer.recurrent
-    if rec is None or any(f"rec_{field}" in entry for field in ("weight_exp", "num_weight_bits", "sign_mode")):
+    if rec is None:
         return [layer]
-    shared = [(rec.exponent, rec.bits, sign) for sign in (rec.sign, "mixed", None)]
-    readings = dict.fromkeys([*shared, (0, 8, "mixed"), (0, 8, None)])
-    return [layer._replace(recurrent=rec._replace(exponent=e, bits=b, sign=sign)) for e, b, sign in readings]
+
+    def choices(field: str, first: Any, *others: Any) -> list[Any]:
+        said = entry.get(f"rec_{field}") is not None
+        return [first] if said else [first, *(other for other in others if other != first)]
+
+    return [
+        layer._replace(recurrent=rec._replace(exponent=e, bits=b, sign=sign))
+        for e, b, sign in product(
+            choices("weight_exp", rec.exponent, 0),
+            choices("num_weight_bits", rec.bits, 8),
+            choices("sign_mode", rec.sign, "mixed", None),
+        )
+    ]
 
 
 def _there(path: Path, said: bool | None) -> bool:
@@ -409,7 +426,7 @@ def _table(path: Path) -> dict[str, np.ndarray]:
     """
     try:
         text = path.read_text()
-    except (OSError, UnicodeDecodeError) as error:
+    except (OSError, ValueError) as error:  # ValueError: not UTF-8, or a NUL in the name
         raise UserError(f"{shown(path)}: cannot read it: {one_line(error)}; restore the file") from None
     heading, *lines = [line.split(",") for line in text.splitlines() if line.strip()] or [[]]
     found = [re.fullmatch(r"([A-Za-z_]+)(\d+)", name.strip()) for name in heading[1:]]
