@@ -6,14 +6,21 @@ Anything the user can mend is one line on stderr and exit code 2. Heavy imports 
 import argparse
 import contextlib
 import os
+import shlex
 import signal
 import sys
 import threading
 from collections.abc import Iterator
 from pathlib import Path
 from types import FrameType
+from typing import TYPE_CHECKING
 
+from snnrepro import __version__
 from snnrepro.errors import UserError
+
+if TYPE_CHECKING:
+    from snnrepro.check import LeftOut
+    from snnrepro.experiment import Experiment
 
 MOST_SEEDS = 100_000
 
@@ -34,7 +41,9 @@ def main(argv: list[str] | None = None) -> int:
     arguments = argparse.Namespace(rest="the same command")
     try:
         with _stoppable():
-            _parser().parse_args(argv, arguments)
+            _, extra = _parser().parse_known_args(argv, arguments)
+            if extra:
+                raise UserError(_too_much(arguments, extra))
             _warn_of_two_copies()
             code = arguments.command(arguments)
             sys.stdout.flush()
@@ -109,11 +118,12 @@ def parse_seeds(text: str) -> tuple[int, ...]:
 
 def _parser() -> argparse.ArgumentParser:
     parser = _Parser(prog="snnrepro", description="Papers on spiking-network learning, reproduced and checked.")
+    parser.add_argument("--version", action="version", version=f"snnrepro {__version__}")
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
 
     def add(name: str, function, help: str, targets: str | None = None) -> argparse.ArgumentParser:
         command = commands.add_parser(name, help=help, description=help)
-        command.set_defaults(command=function)
+        command.set_defaults(command=function, prog=command.prog)
         if targets:
             command.add_argument("citekey", nargs=targets, help="chapter, e.g. neftci2019 (default: all)")
         return command
@@ -132,7 +142,7 @@ def _parser() -> argparse.ArgumentParser:
     add_target(add("record", _record, "merge finished seeds into the chapter's results folder"), "paper")
     add("check", _check, "compare verdicts of finished seeds with the recorded ones; exit 1 if one is worse", "?")
     data = add("data", _data, "data sets: which are here; `data get NAME` downloads one")
-    data.add_argument("action", nargs="?", choices=["get"], help="get: download")
+    data.add_argument("action", nargs="?", metavar="get", help="get: download")
     data.add_argument("name", nargs="?", help="data set, e.g. mnist")
     execute = add("execute", _execute, "build the notebooks from their Markdown sources and run them", "*")
     how = execute.add_mutually_exclusive_group()
@@ -142,11 +152,42 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
+def _too_much(arguments: argparse.Namespace, extra: list[str]) -> str:
+    """Say that a command does not take some arguments, and what was meant where it looks like an experiment."""
+    from snnrepro import paths
+
+    target, name = getattr(arguments, "target", "/"), extra[0]
+    word = len(extra) == 1 and name and not name.startswith("-") and "/" not in target + name
+    meant = word and name not in paths.citekeys()
+    hint = f"did you mean {target}/{name}? see" if meant else "see"
+    return f"unrecognized arguments: {shlex.join(extra)}; {hint} {arguments.prog} --help"
+
+
+def _count(number: int, what: str) -> str:
+    """A number of things in words: 1 seed, 3 seeds."""
+    return f"{number} {what}{'' if number == 1 else 's'}"
+
+
+def _check_chapter(citekey: str) -> None:
+    """Check that there is a chapter of that name.
+
+    Raises:
+        UserError: there is none; the message names one that differs in upper and lower case only, or the nearest.
+    """
+    from snnrepro import paths
+
+    alike = [known for known in paths.citekeys() if known.lower() == citekey.lower()]
+    if alike and citekey not in alike:
+        raise UserError(f"unknown chapter {citekey!r}; did you mean {alike[0]}?")
+    paths.chapter(citekey)
+
+
 def _targets(target: str) -> list[tuple[str, str]]:
     """Pairs of chapter and experiment."""
     from snnrepro import runner
 
     citekey, slash, experiment = target.partition("/")
+    _check_chapter(citekey)
     return [(citekey, experiment)] if slash else [(citekey, key) for key in runner.experiments(citekey)]
 
 
@@ -170,7 +211,7 @@ def _run(arguments: argparse.Namespace) -> int:
         except UserError as error:  # the other experiments may do without what this one lacks
             problems.append(str(error))
             continue
-        print(f"{'/'.join(target)} ({arguments.profile}), {len(runs.seeds)} seeds, data {runs.data}")
+        print(f"{'/'.join(target)} ({arguments.profile}), {_count(len(runs.seeds), 'seed')}, data {runs.data}")
         for name, values in runs.metrics.items():
             mean, low, high = ledger.t_interval(values)
             print(f"  {name}: {mean:.4g}" + (f" [{low:.4g}, {high:.4g}]" if len(values) > 1 else ""))
@@ -209,7 +250,10 @@ def _chapters(citekey: str | None) -> list[str]:
     from snnrepro import paths
 
     if citekey is not None:
-        paths.chapter(citekey)
+        name, slash, experiment = citekey.partition("/")
+        _check_chapter(name)
+        if slash:
+            raise UserError(f"{citekey}: this command takes a chapter, without /{experiment}")
         return [citekey]
     if known := paths.citekeys():
         return known
@@ -219,27 +263,50 @@ def _chapters(citekey: str | None) -> list[str]:
 
 
 def _list(arguments: argparse.Namespace) -> int:
+    problems = []
+    for citekey in _chapters(arguments.citekey):
+        try:
+            lines = _listed(citekey)
+        except UserError as error:  # the other chapters may be whole
+            problems.append(str(error))
+            continue
+        print("\n".join(lines), flush=True)
+    if problems:
+        raise UserError("; ".join(dict.fromkeys(problems)))
+    return 0
+
+
+def _listed(citekey: str) -> list[str]:
+    """Lines on a chapter: its experiments, with what is recorded and finished, and its claims."""
+    from snnrepro import ledger
+
+    chapter = ledger.load_claims(citekey)
+    experiments = ledger.experiments(citekey)
+    ledger.check_metrics(chapter, experiments)
+    lines = [f"{citekey}  {chapter.title}", "  experiments"]
+    for key, experiment in experiments.items():
+        lines.append(f"    {key}")
+        lines += [f"      {profile}: {_standing(citekey, key, profile, experiment)}" for profile in ("quick", "paper")]
+    lines.append("  claims")
+    for row in ledger.rows(chapter, experiments):
+        lines += [f"    {row.claim.id}", f"      quick: {row.quick}, paper: {row.paper.state}"]
+    return lines
+
+
+def _standing(citekey: str, key: str, profile: str, experiment: "Experiment") -> str:
+    """How many seeds of a profile are recorded, and how many are finished here."""
     from snnrepro import ledger, runner
 
-    for citekey in _chapters(arguments.citekey):
-        chapter = ledger.load_claims(citekey)
-        experiments = ledger.experiments(citekey)
-        ledger.check_metrics(chapter, experiments)
-        print(f"{citekey}  {chapter.title}\n  experiments")
-        for key, experiment in experiments.items():
-            print(f"    {key}")
-            for profile, seeds in (("quick", experiment.quick_seeds), ("paper", experiment.paper_seeds)):
-                whole, damaged = runner.standing(citekey, key, profile)
-                done = len(set(whole) & set(seeds))
-                broken = "".join(f", seed {seed} damaged: {why}" for seed, why in damaged.items() if seed in seeds)
-                record = ledger.load_record(citekey, key, profile)
-                recorded = len(record.seeds) if record else 0
-                took = f" ({_each([seed.cpu_seconds for seed in record.seeds.values()])} a seed)" if record else ""
-                print(f"      {profile}: {recorded} of {len(seeds)} seeds recorded{took}, {done} finished here{broken}")
-        print("  claims")
-        for row in ledger.rows(chapter, experiments):
-            print(f"    {row.claim.id}\n      quick: {row.quick}, paper: {row.paper.state}")
-    return 0
+    seeds = experiment.quick_seeds if profile == "quick" else experiment.paper_seeds
+    whole, damaged = runner.standing(citekey, key, profile)
+    here = f"{len(set(whole) & set(seeds))} finished here"
+    here += "".join(f", seed {seed} damaged: {why}" for seed, why in damaged.items() if seed in seeds)
+    record = ledger.load_record(citekey, key, profile)
+    if record is None:
+        return f"0 of {_count(len(seeds), 'seed')} recorded, {here}"
+    took = _each([seed.cpu_seconds for seed in record.seeds.values()])
+    old = ", of other code or settings" if ledger.changes(record, experiment) else ""
+    return f"{len(record.seeds)} of {_count(len(seeds), 'seed')} recorded ({took} a seed){old}, {here}"
 
 
 def _each(spent: list[float]) -> str:
@@ -251,7 +318,8 @@ def _each(spent: list[float]) -> str:
 def _check(arguments: argparse.Namespace) -> int:
     from snnrepro import check
 
-    total = worse = missed = 0
+    total = worse = 0
+    missed = []
     for citekey in _chapters(arguments.citekey):
         compared, left_out = check.compare(citekey)
         for one in compared:
@@ -259,9 +327,19 @@ def _check(arguments: argparse.Namespace) -> int:
             print(f"{mark:5}  {one.claim} ({one.profile}): recorded {one.recorded}, now {one.now}")
         for record in left_out:
             print(f"{'-':5}  {record.target} ({record.profile}): not compared, {record.why}")
-        total, worse, missed = total + len(compared), worse + sum(one.worse for one in compared), missed + len(left_out)
-    print(f"{total} verdicts compared, {worse} worse; {missed} records not compared")
+        total, worse, missed = total + len(compared), worse + sum(one.worse for one in compared), missed + left_out
+    first = "" if total else _first(arguments.citekey, missed)
+    print(f"{_count(total, 'verdict')} compared, {worse} worse; {_count(len(missed), 'record')} not compared{first}")
     return 1 if worse else 0
+
+
+def _first(citekey: str | None, missed: list["LeftOut"]) -> str:
+    """What to run where nothing could be compared."""
+    if not missed:
+        run = f"{citekey or 'CITEKEY'} --profile quick"
+        return f"; nothing is on record, first: snnrepro run {run}, then snnrepro record {run}"
+    lacking = [f"{one.target.partition('/')[0]} --profile {one.profile}" for one in missed if " run " in one.why]
+    return f"; first: snnrepro run {lacking[0]}" if lacking else ""
 
 
 def _data(arguments: argparse.Namespace) -> int:
@@ -271,9 +349,14 @@ def _data(arguments: argparse.Namespace) -> int:
         rows = data.status()
         widths = [max(len(row[k]) for row in rows) for k in range(2)]
         for row in rows:
-            size = "unknown" if row.bytes is None else row.bytes
-            print(f"{row.set:{widths[0]}}  {row.file:{widths[1]}} {size:>10} bytes  {row.licence:14}  {row.where}")
+            size = "" if row.bytes is None else f"{row.bytes} bytes"
+            print(f"{row.set:{widths[0]}}  {row.file:{widths[1]}} {size:>16}  {row.licence:14}  {row.where}")
         return 0
+    if arguments.action != "get":
+        known = {file.partition("/")[0] for file in data.FILES}
+        if arguments.action in known:
+            raise UserError(f"data {arguments.action}: to download it, say snnrepro data get {arguments.action}")
+        raise UserError(f"data {arguments.action}: the only action is get; see snnrepro data --help")
     if arguments.name is None:
         raise UserError("data get: name a data set, e.g. snnrepro data get mnist")
     for path in data.fetch(arguments.name):

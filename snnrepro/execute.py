@@ -20,11 +20,12 @@ import numpy as np
 import yaml
 from jupyter_client.kernelspec import KernelSpecManager
 from jupyter_client.manager import AsyncKernelManager
+from jupytext.myst import MystMetadataParsingError
 from nbclient import NotebookClient
 from nbclient.exceptions import CellExecutionError, CellTimeoutError, DeadKernelError
 from nbformat import NotebookNode
 
-from snnrepro import figures, files, paths, progress, runner
+from snnrepro import figures, files, ledger, paths, progress, runner
 from snnrepro.errors import UserError
 
 CELL_SECONDS = 600
@@ -54,7 +55,7 @@ def build(citekey: str) -> NotebookNode:
         notebook = jupytext.read(source, fmt="md:myst")
     except FileNotFoundError:
         raise UserError(f"chapter {citekey} has no {source.name}") from None
-    except (OSError, ValueError, yaml.YAMLError, nbformat.ValidationError) as error:
+    except (OSError, ValueError, yaml.YAMLError, nbformat.ValidationError, MystMetadataParsingError) as error:
         reason = " ".join((getattr(error, "message", "") or str(error)).split())
         raise UserError(f"{files.shown(source)}: cannot read it: {reason}") from None
     notebook.metadata.pop("jupytext", None)
@@ -74,7 +75,8 @@ def execute(citekey: str, quiet: bool = False) -> Path:
         The notebook's path.
 
     Raises:
-        UserError: a cell fails, hangs or kills its process; the chapter is executed by another process; or a file cannot be written.
+        UserError: a cell fails, hangs or kills its process; a claim names a figure that is not published; another process executes the
+            chapter; or a file cannot be written.
     """
     notebook = build(citekey)
     folder = paths.chapter(citekey)
@@ -105,7 +107,7 @@ def rewrite(citekey: str) -> Path:
     notebook = build(citekey)
     target = paths.chapter(citekey) / f"{citekey}.ipynb"
     wanted, ran = _code(notebook), _code(_executed(citekey, target))
-    if [(cell.source, _part(cell, "tags")) for cell in wanted] != [(cell.source, _part(cell, "tags")) for cell in ran]:
+    if not _same(wanted, ran):
         raise UserError(f"{citekey}: code cells differ from those that were run; run snnrepro execute {citekey}")
     for cell, kept in zip(wanted, ran, strict=True):
         cell.update({part: value for part, value in kept.items() if part != "id"})
@@ -115,6 +117,12 @@ def rewrite(citekey: str) -> Path:
 
 def _code(notebook: NotebookNode) -> list[NotebookNode]:
     return [cell for cell in notebook.cells if cell.cell_type == "code"]
+
+
+def _same(wanted: list[NotebookNode], ran: list[NotebookNode]) -> bool:
+    """Whether code cells are those that were run."""
+    one, other = ([(cell.source, _part(cell, "tags")) for cell in cells] for cells in (wanted, ran))
+    return one == other
 
 
 def _executed(citekey: str, target: Path) -> NotebookNode:
@@ -137,20 +145,22 @@ def check(citekey: str) -> list[str]:
     Raises:
         UserError: no such chapter, or its source cannot be read.
     """
-    wanted = build(citekey).cells
+    source = build(citekey)
+    wanted = source.cells
     target = paths.chapter(citekey) / f"{citekey}.ipynb"
     command = f"run snnrepro execute {citekey}"
     try:
-        cells = _executed(citekey, target).cells
+        executed = _executed(citekey, target)
     except UserError as error:
         return [str(error)]
-    problems = []
+    cells, problems = executed.cells, []
+    take_over = f"{command} --text" if _same(_code(source), _code(executed)) else command
     if len(cells) != len(wanted):
-        problems.append(f"{citekey}: {len(wanted)} cells in the source, {len(cells)} in the notebook; {command}")
+        problems.append(f"{citekey}: {len(wanted)} cells in the source, {len(cells)} in the notebook; {take_over}")
     for number, (cell, expected) in enumerate(zip(cells, wanted, strict=False), start=1):
         for part in ("cell_type", "source", "tags"):
             if _part(cell, part) != _part(expected, part):
-                problems.append(f"{citekey}: cell {number} differs from the source in its {part}; {command}")
+                problems.append(f"{citekey}: cell {number} differs from the source in its {part}; {take_over}")
     for number, cell in enumerate((cell for cell in cells if cell.cell_type == "code"), start=1):
         if cell.execution_count != number:
             problems.append(f"{citekey}: code cell {number} has execution count {cell.execution_count}; {command}")
@@ -222,8 +232,8 @@ def _run_cells(notebook: NotebookNode, citekey: str, folder: Path, quiet: bool) 
 
 
 def _line(text: str) -> str:
-    """First line of a message."""
-    return text.strip().partition("\n")[0]
+    """First line of a message, without the temporary file that stands for the cell."""
+    return re.sub(r"\(\d+\.py, line (\d+)\)$", r"(line \1)", text.strip().partition("\n")[0])
 
 
 def _clean(notebook: NotebookNode) -> None:
@@ -240,13 +250,21 @@ def _clean(notebook: NotebookNode) -> None:
 
 
 def _all_there(notebook: NotebookNode, citekey: str, live: Path) -> None:
-    """Refuse to go on where the data of a published figure have gone, as another run of the cells removes them."""
+    """Refuse to go on where the data of a published figure have gone, as another run of the cells removes them, or a claim's figure
+    is not published.
+    """
+    published = set()
     for cell in notebook.cells:
         for output in cell.get("outputs", []):
             figure = output.get("metadata", {}).get("snnrepro")
             name = figure and figure["name"].removeprefix(f"{citekey}-")
+            published.add(name)
             if name and not (live / f"{name}.npz").exists():
                 raise UserError(f"{files.shown(live)}: the data of {name} are gone; run the chapter again, alone")
+    for claim in ledger.load_claims(citekey).claims:
+        if claim.figure.startswith("fig-") and claim.figure not in published:
+            what = f"claim {claim.id}, field figure: the notebook publishes no {claim.figure}"
+            raise UserError(f"chapters/{citekey}/claims.yml, {what}; name one that it does, or add chapter.figure")
 
 
 def _keep_figures(live: Path, committed: Path) -> None:

@@ -13,6 +13,7 @@ from typing import Any, BinaryIO
 
 import numpy as np
 
+from snnrepro import paths
 from snnrepro.errors import UserError
 
 try:
@@ -87,7 +88,7 @@ def read_foreign_json(path: Path) -> Any:
     try:
         return json.loads(_bytes(path), parse_constant=_refuse)
     except (ValueError, RecursionError) as error:
-        raise UserError(f"{shown(path)}: is damaged or not JSON ({one_line(error)}); {_remedy(path)}") from None
+        raise UserError(f"{shown(path)}: is damaged or not JSON ({one_line(error)}); {remedy(path)}") from None
 
 
 def read_json(path: Path) -> Any:
@@ -119,7 +120,7 @@ def read_npz(path: Path) -> dict[str, np.ndarray]:
                 for name in archive.namelist()
             }
     except (zipfile.BadZipFile, zlib.error, ValueError, EOFError, NotImplementedError, RuntimeError) as error:
-        raise UserError(f"{shown(path)}: is damaged or not npz ({one_line(error)}); {_remedy(path)}") from None
+        raise UserError(f"{shown(path)}: is damaged or not npz ({one_line(error)}); {remedy(path)}") from None
 
 
 @contextlib.contextmanager
@@ -148,9 +149,12 @@ def alone(lock: Path, what: str) -> Iterator[None]:
         yield
 
 
-def _remedy(path: Path) -> str:
+def remedy(path: Path) -> str:
     """What to do about a damaged file: a record took long to make, a seed file is computed again."""
-    return "restore it from git, or record it again" if path.parent.name == "results" else "delete it and run again"
+    if path.parent.name != "results":
+        return "delete it and run again"
+    which = "it" if path.suffix == ".json" else f"it and {path.stem}.json"
+    return f"restore it from git, or delete {which} and record it again"
 
 
 def _write(path: Path, fill: Callable[[BinaryIO], Any]) -> None:
@@ -213,6 +217,8 @@ def one_line(text: object) -> str:
 
 
 def shown(path: Path) -> str:
-    """A file's path as messages give it: from the working folder where it lies below."""
-    here = Path.cwd()
-    return path.relative_to(here).as_posix() if path.is_relative_to(here) else str(path)
+    """A file's path as messages give it: from the repository's root, else from the working folder, where it lies below."""
+    for folder in (paths.root(), Path.cwd()):
+        if path.is_relative_to(folder):
+            return path.relative_to(folder).as_posix()
+    return str(path)

@@ -78,6 +78,7 @@ class Watch:
             return
         if not self.bars:
             left = _left(self.start, done / self.total, sum(self.first.values()) / self.total)
+            left = left if how == "finished" else ""  # a failure tells nothing about how long the others take
             say(f"{self.name}: {seed} {how}, {done}/{self.total}{left}  {note}")
             return
         with self.lock:

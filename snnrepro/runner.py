@@ -8,6 +8,7 @@ a seed that failed by a mistake lies in `<seed>.error` until the seed succeeds.
 import contextlib
 import ctypes
 import dataclasses
+import difflib
 import functools
 import hashlib
 import json
@@ -105,7 +106,9 @@ def find(citekey: str, experiment: str, profile: str) -> Experiment:
     """
     known = experiments(citekey)
     if experiment not in known:
-        raise UserError(f"unknown experiment {experiment!r} in {citekey}; known: {', '.join(known)}")
+        near = difflib.get_close_matches(experiment.lower(), known, n=1)
+        hint = f"did you mean {near[0]}?" if near else f"known: {', '.join(known)}"
+        raise UserError(f"unknown experiment {experiment!r} in {citekey}; {hint}")
     if profile not in PROFILES:
         raise UserError(f"unknown profile {profile!r}; known: {', '.join(PROFILES)}")
     return known[experiment]
@@ -202,7 +205,7 @@ def run_all(
         states = {seed: "missing" if fresh else job.state(seed) for seed in wanted}
         todo = [seed for seed in wanted if states[seed] != "finished"]
         if old := [seed for seed in todo if states[seed] != "missing"]:
-            progress.say(f"{job.name}: computing seeds {_ranges(old)} again, {states[old[0]]} changed since", quiet)
+            progress.say(f"{job.name}: computing {_named(old)} again, {states[old[0]]} changed since", quiet)
         if todo:
             work.append((job, todo, [seed for seed in wanted if seed not in todo]))
     with contextlib.ExitStack() as held:

@@ -1,5 +1,6 @@
 """Writes the skeleton of a new chapter: what is needed for `snnrepro list`, `run` and `execute` to take it."""
 
+import importlib.util
 import keyword
 import re
 import shutil
@@ -145,11 +146,14 @@ def create(citekey: str) -> str:
     """Write a chapter's folder and its module; return the next steps.
 
     Raises:
-        UserError: the key is not a good name, the chapter or the module is there already, or a folder cannot be
+        UserError: the key is not a good name or taken, the chapter or the module is there already, or a folder cannot be
             written. Nothing is left behind then.
     """
-    if not re.fullmatch(r"[a-z][a-z0-9_]*", citekey) or keyword.iskeyword(citekey):
-        raise UserError(f"cannot name a chapter {citekey!r}; use the paper's key in references.bib, like zenke2018")
+    if not re.fullmatch(r"[a-z][a-z0-9_]*", citekey):
+        allowed = "lower case letters, digits and _, beginning with a letter"
+        raise UserError(f"cannot name a chapter {citekey!r}; use {allowed}, as in the paper's key in references.bib")
+    if taken := _taken(citekey):
+        raise UserError(f"cannot name a chapter {citekey!r}, which is {taken}; use one like zenke2018")
     folder = paths.root() / "chapters" / citekey
     module = paths.root() / "snnrepro" / "papers" / f"{citekey}.py"
     for target in (folder, module):
@@ -160,6 +164,15 @@ def create(citekey: str) -> str:
     except OSError as error:
         raise UserError(f"{files.shown(folder)}: cannot write it: {error.strerror}") from None
     return NEXT.replace("CITEKEY", citekey)
+
+
+def _taken(citekey: str) -> str:
+    """What a key is already; empty where it is nothing."""
+    if keyword.iskeyword(citekey):
+        return "a word of Python"
+    if importlib.util.find_spec(f"snnrepro.{citekey}"):
+        return "the name of a method"
+    return "the name of a Python package" if importlib.util.find_spec(citekey) else ""
 
 
 def _write(citekey: str, folder: Path, module: Path) -> None:

@@ -16,7 +16,7 @@ GROUND = {"neurons", "kernels", "data", "costs"}
 MAY_IMPORT = {
     "errors": set(),
     "paths": {"errors"},
-    "files": {"errors"},
+    "files": {"errors", "paths"},
     "experiment": set(),
     "progress": set(),
     "memory": set(),

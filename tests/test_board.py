@@ -67,7 +67,9 @@ def test_an_error_inside_a_papers_module_is_not_taken_for_a_missing_one(two, tmp
 
     (tmp_path / "other2021.py").write_text("import no_such_package\n")
     monkeypatch.setattr(papers, "__path__", [*papers.__path__, str(tmp_path)])
-    with pytest.raises(ModuleNotFoundError, match="no_such_package"):
+    with pytest.raises(
+        UserError, match=r"other2021\.py, line 1: ModuleNotFoundError: No module named 'no_such_package'"
+    ):
         board_rows()
 
 

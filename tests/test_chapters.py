@@ -8,7 +8,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from snnrepro import execute, ledger, paths
+from snnrepro import execute, ledger, paths, skeleton
 from snnrepro.figures import compare_data
 from snnrepro.files import read_npz, write_npz
 from snnrepro.notebook import Chapter
@@ -22,6 +22,19 @@ def notebook(citekey):
 
 def code_cells(citekey):
     return [cell for cell in notebook(citekey)["cells"] if cell["cell_type"] == "code"]
+
+
+def the_cell(citekey, call):
+    """The one code cell of a chapter that holds a call."""
+    found = [cell for cell in code_cells(citekey) if call in "".join(cell["source"])]
+    assert len(found) == 1, f"{citekey}: {len(found)} code cells call {call}; write one"
+    return found[0]
+
+
+def verdicts(citekey):
+    """Lines of the cell that prints the verdicts."""
+    cell = the_cell(citekey, "chapter.verdicts()")
+    return "".join("".join(output["text"]) for output in cell["outputs"]).splitlines()
 
 
 @pytest.mark.parametrize("citekey", CITEKEYS)
@@ -40,7 +53,37 @@ def test_no_machinery_in_the_story(citekey):
 
 @pytest.mark.parametrize("citekey", CITEKEYS)
 def test_code_names_the_equations(citekey):
-    assert any("# Eq" in "".join(cell["source"]) for cell in code_cells(citekey))
+    named = any("# Eq" in "".join(cell["source"]) for cell in code_cells(citekey))
+    assert named, f"{citekey}: no code cell names an equation of the paper; write a comment like # Eq. 3"
+
+
+@pytest.mark.parametrize("calls", [0, 2])
+def test_a_chapter_without_its_one_cell_of_verdicts_is_told_so(monkeypatch, calls):
+    cell = {"cell_type": "code", "source": ["chapter.verdicts()"]}
+    monkeypatch.setitem(globals(), "notebook", lambda citekey: {"cells": [cell] * calls})
+    with pytest.raises(AssertionError, match=rf"new2021: {calls} code cells call chapter\.verdicts\(\); write one"):
+        verdicts("new2021")
+
+
+PLACEHOLDERS = (
+    "Title of the page", "Richards et al.'s first word", "objective: the second", "learning_rule: the third",
+    "One sentence of the paper.", "Say where the band comes from.", "What is drawn.", "What one sees.",
+)  # fmt: skip
+
+
+def placeholders(text):
+    return [words for words in PLACEHOLDERS if words in text]
+
+
+@pytest.mark.parametrize("citekey", CITEKEYS)
+def test_nothing_of_the_skeleton_is_left(citekey):
+    for name in ("claims.yml", f"{citekey}.md"):
+        left = placeholders((paths.chapter(citekey) / name).read_text())
+        assert left == [], f"chapters/{citekey}/{name}: write your own in place of what snnrepro new has put there"
+
+
+def test_placeholders_are_those_of_the_skeleton():
+    assert placeholders(skeleton.CLAIMS + skeleton.CHAPTER) == list(PLACEHOLDERS)
 
 
 @pytest.mark.parametrize("citekey", CITEKEYS)
@@ -60,8 +103,7 @@ def test_claim_cell_is_compared_and_cells_that_may_move_are_not(citekey):
         calls = ("figure(", "interactive(", "strip(", "table(", "card(", "run(", "run_all(")
         moves = any(f"chapter.{call}" in source for call in calls)
         assert moves == ("nbval-ignore-output" in tags), source
-    (verdicts,) = [cell for cell in code_cells(citekey) if "chapter.verdicts()" in "".join(cell["source"])]
-    lines = "".join("".join(output["text"]) for output in verdicts["outputs"]).splitlines()
+    lines = verdicts(citekey)
     live = [claim.id for claim in ledger.load_claims(citekey).claims if claim.band("quick")]
     assert [line.split(": ")[0] for line in lines] == live
     assert {line.split(": ")[1] for line in lines} <= {"pass", "fail"}
@@ -80,8 +122,7 @@ def test_quick_records_are_those_of_this_code_and_of_the_notebook(citekey):
         record = ledger.load_record(citekey, name, "quick")
         assert record is not None, f"run snnrepro execute {citekey}"
         assert ledger.changes(record, experiment) == (), f"run snnrepro execute {citekey}"
-    (verdicts,) = [cell for cell in code_cells(citekey) if "chapter.verdicts()" in "".join(cell["source"])]
-    lines = "".join("".join(output["text"]) for output in verdicts["outputs"]).splitlines()
+    lines = verdicts(citekey)
     assert lines == [f"{row.claim.id}: {row.quick}" for row in rows if row.quick in ("pass", "fail")]
 
 
@@ -137,7 +178,7 @@ def words(html):
 @pytest.mark.parametrize("citekey", CITEKEYS)
 def test_page_shows_the_recorded_numbers(citekey):
     """After a new record the chapter has to be run again; a stale verdict alone is no reason."""
-    (cell,) = [cell for cell in code_cells(citekey) if "chapter.table()" in "".join(cell["source"])]
+    cell = the_cell(citekey, "chapter.table()")
     shown = words("".join("".join(output["data"]["text/html"]) for output in cell["outputs"] if "data" in output))
     rows = ledger.rows(ledger.load_claims(citekey), ledger.experiments(citekey))
     fresh = [row for row in rows if row.paper.state != "stale"]

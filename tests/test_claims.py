@@ -104,7 +104,11 @@ def test_code_is_optional_and_scientific_notation_is_a_number():
         ({"value": {"mean": 0.5, "sd": -1.0}}, "value.sd", "greater than or equal to 0"),
         ({"value": {"n": 3}}, "value.mean", "is missing"),
         ({"value": {"mean": 0.5, "std": 0.1}}, "value.std", "did you mean sd?"),
-        ({"value": 0.86}, "value", "0.86"),
+        ({"value": 0.86}, "value", "write {mean: …, n: …, sd: …}, not 0.86"),
+        ({"accept": ">= 0.9"}, "accept", "write {quick: …, paper: …}, not '>= 0.9'"),
+        ({"deterministic": "often"}, "deterministic", "write true or false, not 'often'"),
+        ({"value": {"mean": 0.5, "n": "many"}}, "value.n", "should be a whole number, not 'many'"),
+        ({"evidense": "paper", "evidence": None}, "evidense", "did you mean evidence? (and 1 more)"),
         ({"metric": "accuracy"}, "metric", "experiment.metric"),
         ({"accept": {"quick": "> 0.9"}}, "accept.quick", "write '>= x'"),
         ({"accept": {"quick": 0.9}}, "accept.quick", "text in quotes"),
@@ -135,7 +139,8 @@ def test_a_broken_claim_is_named_with_its_field(fields, field, words):
         ({"code": "javascript:alert(1)"}, "code", "web address"),
         ({"data": {"quick": "mnist-5k"}}, "data.paper", "is missing"),
         ({"claims": []}, "claims", "at least 1"),
-        ({"claims": None}, "claims", "not None"),
+        ({"claims": None}, "claims", "write a list, one entry a line, each after a hyphen, not None"),
+        ({"data": "mnist-5k"}, "data", "write {quick: …, paper: …}, not 'mnist-5k'"),
     ],
 )
 def test_a_broken_head_is_named_with_its_field(fields, field, words):

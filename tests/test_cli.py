@@ -12,6 +12,7 @@ import pexpect
 import pytest
 from conftest import DEMO
 
+import snnrepro
 from snnrepro import cli, data, papers, runner
 from snnrepro.errors import UserError
 
@@ -90,10 +91,29 @@ def test_wrong_seeds_are_quoted(text):
         (["run", "demo2020/walk", "--jobs", "two"], "invalid int value: 'two'"),
         (["record", "demo2020/walk"], "nothing to record for demo2020/walk (paper); first: snnrepro run"),
         (["record", "demo2020"], "nothing to record for demo2020 (paper); first: snnrepro run"),
-        (["data", "put"], "invalid choice: 'put'"),
+        (["run", "demo2020/WALK"], "unknown experiment 'WALK' in demo2020; did you mean walk?"),
+        (["run", "DEMO2020"], "unknown chapter 'DEMO2020'; did you mean demo2020?"),
+        (["list", "DEMO2020"], "unknown chapter 'DEMO2020'; did you mean demo2020?"),
+        (
+            ["run", "demo2020", "walk"],
+            "unrecognized arguments: walk; did you mean demo2020/walk? see snnrepro run --help",
+        ),
+        (["run", "demo2020", "demo2020"], "unrecognized arguments: demo2020; see snnrepro run --help"),
+        (["run", "demo2020", ""], "unrecognized arguments: ''; see snnrepro run --help"),
+        (["list", "demo2020", "walk"], "unrecognized arguments: walk; see snnrepro list --help"),
+        (["list", "demo2020/walk"], "demo2020/walk: this command takes a chapter, without /walk"),
+        (["check", "demo2020/walk"], "takes a chapter, without /walk"),
+        (["execute", "demo2020/walk"], "takes a chapter, without /walk"),
+        (["data", "put"], "data put: the only action is get"),
+        (["data", "mnist"], "say snnrepro data get mnist"),
+        (["data", "get", "MNIST"], "unknown data set 'MNIST'; did you mean mnist?"),
         (["data", "get"], "name a data set"),
         (["data", "get", "minst"], "unknown data set 'minst'; did you mean mnist?"),
         (["new", "Zenke 2018"], "cannot name a chapter"),
+        (["new", "demo-2024"], "use lower case letters, digits and _, beginning with a letter"),
+        (["new", "surrogate"], "cannot name a chapter 'surrogate', which is the name of a method"),
+        (["new", "numpy"], "cannot name a chapter 'numpy', which is the name of a Python package"),
+        (["new", "class"], "cannot name a chapter 'class', which is a word of Python"),
         (["new", "demo2020"], "demo2020 is there already"),
         (["walk"], "invalid choice: 'walk'"),
         ([], "required"),
@@ -151,6 +171,56 @@ def test_repository_that_is_not_there(capsys, monkeypatch, tmp_path, command):
     assert (f"there are no chapters in {tmp_path}; run it in the" in message) == (command[0] != "run")
 
 
+@pytest.mark.parametrize(
+    ("code", "what"),
+    [
+        ("x = (\n", "line 1: SyntaxError: '(' was never closed"),
+        ("\nimport nunpy\n", "line 2: ModuleNotFoundError: No module named 'nunpy'"),
+        ("def f():\n    int('x')\n\n\nf()\n", "line 2: ValueError: invalid literal for int() with base 10: 'x'"),
+    ],
+)
+def test_mistake_in_a_module_is_named_and_the_other_chapters_are_listed(demo, capsys, monkeypatch, code, what):
+    folder, module = demo / "chapters" / "broken2021", demo / "snnrepro" / "papers" / "broken2021.py"
+    for place in (folder, module.parent):
+        place.mkdir(parents=True)
+    (folder / "claims.yml").write_text((demo / CLAIMS).read_text().replace("demo2020", "broken2021"))
+    module.write_text(code)
+    monkeypatch.setattr(papers, "__path__", [*papers.__path__, str(module.parent)])
+    wrong = f"snnrepro: snnrepro/papers/broken2021.py, {what}; mend it\n"
+    assert fails(capsys, "run", "broken2021") == wrong
+    assert cli.main(["list"]) == 2
+    captured = capsys.readouterr()
+    assert captured.err == wrong
+    assert captured.out.startswith("demo2020  A chapter") and "size-bounded" in captured.out
+
+
+def test_chapter_is_listed_whole_or_not_at_all(demo, capsys):
+    runner.run("demo2020", "walk", "quick", jobs=1, quiet=True)
+    runner.record("demo2020", "walk", "quick").write_text("{")
+    assert "walk.quick.json: is damaged" in fails(capsys, "list")
+
+
+def test_list_says_what_the_record_is_not_of(demo, capsys):
+    runner.run("demo2020", "walk", "quick", jobs=1, quiet=True)
+    record = runner.record("demo2020", "walk", "quick")
+    content = json.loads(record.read_text())
+    content["sources"]["snnrepro.experiment"] = "0"
+    record.write_text(json.dumps(content))
+    assert cli.main(["list"]) == 0
+    assert "quick: 3 of 3 seeds recorded (0 s a seed), of other code or settings, 3 finished" in capsys.readouterr().out
+
+
+def test_version(capsys):
+    with pytest.raises(SystemExit, match="0"):
+        cli.main(["--version"])
+    assert capsys.readouterr().out == f"snnrepro {snnrepro.__version__}\n"
+
+
+def test_one_seed_is_one(demo, capsys):
+    assert cli.main(["run", "demo2020/walk", "--jobs", "1", "--seeds", "1"]) == 0
+    assert capsys.readouterr().out.startswith("demo2020/walk (quick), 1 seed, data")
+
+
 def test_metric_that_no_experiment_gives(demo, capsys):
     (demo / CLAIMS).write_text((demo / CLAIMS).read_text().replace("walk.size", "wolk.size"))
     message = fails(capsys, "list")
@@ -197,14 +267,15 @@ def test_seed_file_with_a_wrong_type_is_named(demo, capsys, change):
         runner.record("demo2020", "walk", profile)
     file = demo / ".runs" / "demo2020" / "walk.quick" / "1.json"
     file.write_text(json.dumps(json.loads(file.read_text()) | change))
-    wrong = f"{file}: is no result of a seed, field {next(iter(change))} is missing or of a wrong type; delete it and run again"
+    name, field = file.relative_to(demo), next(iter(change))
+    wrong = f"{name}: is no result of a seed, field {field} is missing or of a wrong type; delete it and run again"
     assert fails(capsys, "run", "demo2020/walk") == f"snnrepro: {wrong}\n"
     for target in ("demo2020/walk", "demo2020"):
         assert fails(capsys, "record", target, "--profile", "quick") == f"snnrepro: {wrong}\n"
     assert cli.main(["check"]) == 0
     checked = capsys.readouterr().out
     assert f"-      demo2020/walk (quick): not compared, seed 1 damaged: {wrong}\n" in checked
-    assert "size-bounded (paper): recorded" in checked and "1 records not compared\n" in checked
+    assert "size-bounded (paper): recorded" in checked and "1 record not compared\n" in checked
     assert cli.main(["list"]) == 0
     listed = capsys.readouterr().out
     assert f"quick: 3 of 3 seeds recorded (0 s a seed), 2 finished here, seed 1 damaged: {wrong}\n" in listed
@@ -375,7 +446,7 @@ def test_check_compares_whole_sets_only_and_says_what_is_left_out(demo, capsys, 
     capsys.readouterr()
     assert cli.main(["check"]) == 0
     left_out = "-      demo2020/walk (quick): not compared, seed 1 not run here\n"
-    summary = "0 verdicts compared, 0 worse; 1 records not compared\n"
+    summary = "0 verdicts compared, 0 worse; 1 record not compared; first: snnrepro run demo2020 --profile quick\n"
     assert capsys.readouterr().out == left_out + summary
     monkeypatch.setattr(runner.ledger, "experiment_sources", lambda *_: {"snnrepro.other": "0"})
     assert cli.main(["check"]) == 0
@@ -383,6 +454,13 @@ def test_check_compares_whole_sets_only_and_says_what_is_left_out(demo, capsys, 
         "seeds 0,2 run before a change of snnrepro.experiment, snnrepro.other, snnrepro.papers.demo2020; seed 1 not run"
     )
     assert why in capsys.readouterr().out
+
+
+def test_check_says_what_to_do_where_nothing_is_on_record(demo, capsys):
+    assert cli.main(["check", "demo2020"]) == 0
+    run = "demo2020 --profile quick"
+    first = f"nothing is on record, first: snnrepro run {run}, then snnrepro record {run}\n"
+    assert capsys.readouterr().out == f"0 verdicts compared, 0 worse; 0 records not compared; {first}"
 
 
 def test_check_compares_the_seeds_of_the_record(demo, capsys, monkeypatch):

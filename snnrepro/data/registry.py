@@ -185,7 +185,7 @@ class Row(NamedTuple):
     Attributes:
         set: name of the data set.
         file: name of the file, or of the folder where a set is put there by hand.
-        where: its path, `embedded in <package>`, or `missing`.
+        where: its path, with `wrong size` before it where it has that, `embedded in <package>`, or `missing` and what to do.
         bytes: size on disk, or of the published file if it is missing; None where that is not known.
         licence: terms of use.
     """
@@ -281,7 +281,7 @@ def fetch(name: str) -> list[Path]:
         raise UserError(f"{name} is not downloaded; put its folders {folders} under $SNNREPRO_DATA/{name}")
     known = sorted({_set(file) for file in FILES})
     if name not in known:
-        nearest = difflib.get_close_matches(name, known, n=1)
+        nearest = difflib.get_close_matches(name.lower(), known, n=1)
         hint = f"did you mean {nearest[0]}?" if nearest else f"known: {', '.join(known)}"
         raise UserError(f"unknown data set {name!r}; {hint}")
     files = [file for file in FILES if _set(file) == name]
@@ -291,14 +291,17 @@ def fetch(name: str) -> list[Path]:
 
 
 def status() -> list[Row]:
-    """One row a registered file or folder: is it here, and where. Contents are not checked; that happens when a file is read."""
+    """One row a registered file or folder: is it here, and where. Only sizes are checked; contents are when a file is read."""
     rows = []
     for name, file in FILES.items():
         path = find(name)
         set_name, file_name = name.split("/")
-        where = "missing" if path is None else str(path)
+        remedy = f"snnrepro data get {set_name}" if file.urls else f"install {EMBEDDED[name][0]}"
+        where = f"missing: {remedy}" if path is None else str(path)
         if path and path == _embedded(name):
             where = f"embedded in {EMBEDDED[name][0]}"
+        elif path and _wrong_size(path, name):
+            where = f"wrong size: {path}"
         size = path.stat().st_size if path else file.bytes or None
         rows.append(Row(set_name, file_name, where, size, file.licence))
     base = _named_folder("SNNREPRO_DATA")
@@ -308,6 +311,17 @@ def status() -> list[Row]:
             where = str(base / set_name / folder) if there else "missing, not downloaded"
             rows.append(Row(set_name, f"{folder}/", where, None, "see its page"))
     return rows
+
+
+def _wrong_size(path: Path, name: str) -> bool:
+    """Whether a file has neither the size of the published one nor, repacked, its content."""
+    if not FILES[name].bytes or path.stat().st_size == FILES[name].bytes:
+        return False
+    try:
+        verified(path, name)
+    except UserError:
+        return True
+    return False
 
 
 def own_folder() -> Path | None:

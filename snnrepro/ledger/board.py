@@ -1,14 +1,18 @@
 """The claims board: every claim of every chapter with both verdicts, as rows, as a page and as published data."""
 
 import importlib
+import traceback
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from html import escape
+from pathlib import Path
 from typing import Any
 
-from snnrepro import paths
+import snnrepro
+from snnrepro import papers, paths
 from snnrepro.errors import UserError
 from snnrepro.experiment import Experiment
+from snnrepro.files import one_line, shown
 from snnrepro.ledger import tables
 from snnrepro.ledger.claims import EVIDENCE, ChapterClaims, load_claims
 from snnrepro.ledger.verdicts import STATES, Row, rows
@@ -20,18 +24,34 @@ def experiments(citekey: str) -> Mapping[str, Experiment]:
     """Experiments of a chapter, looked up by name; empty where `snnrepro.papers` has no module for it yet.
 
     Raises:
-        UserError: the module has no EXPERIMENTS.
+        UserError: the module has a mistake, or no EXPERIMENTS.
     """
     name = f"snnrepro.papers.{citekey}"
     try:
         module = importlib.import_module(name)
-    except ModuleNotFoundError as error:
-        if error.name != name:
-            raise
-        return {}
+    except UserError:
+        raise
+    except Exception as error:
+        if isinstance(error, ModuleNotFoundError) and error.name == name:
+            return {}
+        words = error.msg if isinstance(error, SyntaxError) else str(error)
+        what = one_line(": ".join(filter(None, (type(error).__name__, words))))
+        raise UserError(f"{_place(citekey, error)}: {what}; mend it") from error
     if not hasattr(module, "EXPERIMENTS"):
         raise UserError(f"snnrepro/papers/{citekey}.py: defines no EXPERIMENTS; add the table of its experiments")
     return module.EXPERIMENTS
+
+
+def _place(citekey: str, error: Exception) -> str:
+    """File and line in this package at which the import of a chapter's module stopped."""
+    if isinstance(error, SyntaxError) and error.filename and error.lineno:
+        return f"{shown(Path(error.filename))}, line {error.lineno}"
+    folders = (*snnrepro.__path__, *papers.__path__)
+    for frame in reversed(traceback.extract_tb(error.__traceback__)):
+        file = Path(frame.filename)
+        if file != Path(__file__) and any(file.is_relative_to(folder) for folder in folders):
+            return f"{shown(file)}, line {frame.lineno}"
+    return f"snnrepro/papers/{citekey}.py"
 
 
 def board() -> list[tuple[ChapterClaims, list[Row]]]:

@@ -318,7 +318,7 @@ def _message(name: str, content: dict, error: ValidationError) -> str:
     """The first error of a validation as one line: file, claim, field, what is wrong."""
     errors = error.errors(include_url=False, include_context=False, include_input=True)
     errors = [one for one in errors if one["loc"] != ("claims",)] or errors  # "too short" follows from a wrong claim
-    first = errors[0]
+    first = next((one for one in errors if one["type"] == "extra_forbidden"), errors[0])  # "missing" may follow from it
     loc = [part for part in first["loc"] if isinstance(part, str | int)]
     model: type[BaseModel] = ChapterClaims
     where = name
@@ -356,6 +356,11 @@ def _reason(error: dict, loc: list, model: type[BaseModel]) -> str:
         return "is empty"
     if kind == "string_pattern_mismatch":
         return f"{_short(given)} is not allowed here; {_PATTERNS.get(loc[-1], 'give a web address (http or https)')}"
+    if kind == "model_type":
+        known = ", ".join(f"{name}: …" for name in _FIELDS.get(loc[-1] if loc else "", model).model_fields)
+        return f"write {{{known}}}, not {_short(given)}"
+    if kind in _KINDS:
+        return f"{_KINDS[kind]}, not {_short(given)}"
     if kind == "invalid_key":
         return "a field's name should be text"
     text = error["msg"].removeprefix("Value error, ").removeprefix("Input ")
@@ -367,6 +372,19 @@ _PATTERNS = {
     "figure": "write fig-4, tab-1 or text-2",
     "metric": "write experiment.metric",
 }
+
+
+_KINDS = {
+    "bool_type": "write true or false",
+    "bool_parsing": "write true or false",
+    "float_type": "should be a number",
+    "float_parsing": "should be a number",
+    "int_type": "should be a whole number",
+    "int_parsing": "should be a whole number",
+    "int_from_float": "should be a whole number",
+    "tuple_type": "write a list, one entry a line, each after a hyphen",
+}
+"""What a value of a wrong kind should be."""
 
 
 def _short(value: Any) -> str:

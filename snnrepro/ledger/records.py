@@ -13,7 +13,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from snnrepro import paths
 from snnrepro.errors import UserError
 from snnrepro.experiment import Experiment
-from snnrepro.files import SCHEMA, one_line, read_json, read_npz, shown, write_json, write_npz
+from snnrepro.files import SCHEMA, one_line, read_json, read_npz, remedy, shown, write_json, write_npz
 from snnrepro.ledger import provenance
 
 
@@ -228,24 +228,26 @@ def load_record(citekey: str, experiment: str, profile: str) -> Record | None:
         return None
     content = read_json(file)
     if not isinstance(content, dict) or content.pop("schema", None) != SCHEMA:
-        raise UserError(f"{shown(file)}, field schema: is missing; record it again")
+        raise UserError(f"{shown(file)}, field schema: is missing; {remedy(file)}")
     try:
         record = Record.model_validate(content)
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
         field = ".".join(str(part) for part in first["loc"])
-        raise UserError(f"{shown(file)}, field {field}: {one_line(first['msg'])}; record it again") from None
+        raise UserError(f"{shown(file)}, field {field}: {one_line(first['msg'])}; {remedy(file)}") from None
     if (record.citekey, record.experiment, record.profile) != (citekey, experiment, profile):
-        raise UserError(f"{shown(file)}: is a record of {record.citekey}/{record.experiment} ({record.profile})")
+        raise UserError(
+            f"{shown(file)}: is a record of {record.citekey}/{record.experiment} ({record.profile}); {remedy(file)}"
+        )
     seeds = dict(sorted(record.seeds.items()))
     lacking = {name for name in record.summary for seed in seeds.values() if name not in seed.metrics}
     if lacking:
-        raise UserError(f"{shown(file)}, field summary.{min(lacking)}: not every seed has it; record it again")
+        raise UserError(f"{shown(file)}, field summary.{min(lacking)}: not every seed has it; {remedy(file)}")
     for name, stored in record.summary.items():
         if not _agree(stored, _summary([seed.metrics[name] for seed in seeds.values()])):
-            raise UserError(f"{shown(file)}, field summary.{name}: does not follow from the seeds; record it again")
+            raise UserError(f"{shown(file)}, field summary.{name}: does not follow from the seeds; {remedy(file)}")
     if provenance.plain_hash(record.config) != record.config_hash:
-        raise UserError(f"{shown(file)}, field config: is not what config_hash stands for; record it again")
+        raise UserError(f"{shown(file)}, field config: is not what config_hash stands for; {remedy(file)}")
     return record.model_copy(update={"seeds": seeds})
 
 
@@ -267,11 +269,11 @@ def load_arrays(record: Record) -> dict[int, dict[str, np.ndarray]]:
     file = record_path(record.citekey, record.experiment, record.profile).with_suffix(".npz")
     found = read_npz(file)
     if record.arrays_sha256 not in (None, _sha256(found)):
-        raise UserError(f"{shown(file)}: does not belong to the record beside it; record it again")
+        raise UserError(f"{shown(file)}: does not belong to the record beside it; {remedy(file)}")
     for key, array in found.items():
         seed, slash, name = key.partition("/")
         if not (slash and seed.isdigit() and int(seed) in arrays):
-            raise UserError(f"{shown(file)}, array {key}: belongs to no seed of the record; record it again")
+            raise UserError(f"{shown(file)}, array {key}: belongs to no seed of the record; {remedy(file)}")
         arrays[int(seed)][name] = array
     return arrays
 
