@@ -37,7 +37,7 @@ endef
 .PHONY: help setup fresh book html test site bench mutants mutants-ci clean
 
 help:
-	@echo "make book        set up, execute all chapters (about a minute each), build the book"
+	@echo "make book        set up, execute all chapters (one to two minutes each), build the book"
 	@echo "make setup       the environment alone, in .venv"
 	@echo "make html        build the book from the committed notebooks, warnings are errors"
 	@echo "make test        style, unit tests, every chapter against its stored outputs, figure data"

@@ -139,7 +139,8 @@ Wrote chapters/CITEKEY/ and snnrepro/papers/CITEKEY.py. Next:
   2. snnrepro/papers/CITEKEY.py: the experiments; chapters/CITEKEY/claims.yml: what the paper says and what counts
   3. snnrepro run CITEKEY, then write chapters/CITEKEY/CITEKEY.md
   4. snnrepro execute CITEKEY, and add chapters/CITEKEY/CITEKEY to _toc.yml
-  5. make test, make html"""
+  5. make test, make html
+book/adding.md has all steps, the fields of a claim, and what the tests ask."""
 
 
 def create(citekey: str) -> str:

@@ -54,7 +54,7 @@ def test_no_machinery_in_the_story(citekey):
 @pytest.mark.parametrize("citekey", CITEKEYS)
 def test_code_names_the_equations(citekey):
     named = any("# Eq" in "".join(cell["source"]) for cell in code_cells(citekey))
-    assert named, f"{citekey}: no code cell names an equation of the paper; write a comment like # Eq. 3"
+    assert named, f"{citekey}: no code cell names an equation of the paper; write a comment like # Eq. (3)"
 
 
 @pytest.mark.parametrize("calls", [0, 2])
