@@ -308,12 +308,21 @@ def test_trials_are_the_same_with_shuffled_rewards(monkeypatch):
             assert np.array_equal(label, label0)
 
 
-@pytest.mark.parametrize("name", [n for n in paper.EXPERIMENTS if n != "gradient"])
+@pytest.mark.parametrize("name", [n for n in paper.EXPERIMENTS if n not in ("gradient", "second_opinion")])
 def test_a_replay_of_the_start_gives_the_early_number_alone(name):
     experiment = paper.EXPERIMENTS[name]
     found = experiment.function(experiment.replay(experiment.quick), 0, silent, None)
     assert (found.metrics, found.arrays) == ({}, {})
     assert len(found.early) == 1
+
+
+def test_brian2_agrees_on_another_seed():
+    found = paper.second_opinion(paper.SecondOpinion(task=paper.SHORTEST), 7, silent, None)
+    assert found.metrics["spikes_differ"] == 0
+    assert max(found.metrics[f"{name}_off"] for name in ("potential", "trace", "gradient")) <= 1e-12
+    assert found.arrays["spikes"].sum() > 100
+    assert np.abs(found.arrays["trace"]).max() > 0.01
+    assert min(np.abs(found.arrays[name]).max() for name in ("input", "recurrent")) > 1e-3
 
 
 def test_an_unknown_rule_is_refused():
