@@ -317,7 +317,7 @@ def test_a_replay_of_the_start_gives_the_early_number_alone(name):
 
 
 def test_brian2_agrees_on_another_seed():
-    found = paper.second_opinion(paper.SecondOpinion(task=paper.SHORTEST), 7, silent, None)
+    found = paper.second_opinion(paper.SecondOpinion(), 7, silent, None)
     assert found.metrics["spikes_differ"] == 0
     assert max(found.metrics[f"{name}_off"] for name in ("potential", "trace", "gradient")) <= 1e-12
     assert found.arrays["spikes"].sum() > 100
