@@ -168,26 +168,11 @@ def _count(number: int, what: str) -> str:
     return f"{number} {what}{'' if number == 1 else 's'}"
 
 
-def _check_chapter(citekey: str) -> None:
-    """Check that there is a chapter of that name.
-
-    Raises:
-        UserError: there is none; the message names one that differs in upper and lower case only, or the nearest.
-    """
-    from snnrepro import paths
-
-    alike = [known for known in paths.citekeys() if known.lower() == citekey.lower()]
-    if alike and citekey not in alike:
-        raise UserError(f"unknown chapter {citekey!r}; did you mean {alike[0]}?")
-    paths.chapter(citekey)
-
-
 def _targets(target: str) -> list[tuple[str, str]]:
     """Pairs of chapter and experiment."""
     from snnrepro import runner
 
     citekey, slash, experiment = target.partition("/")
-    _check_chapter(citekey)
     return [(citekey, experiment)] if slash else [(citekey, key) for key in runner.experiments(citekey)]
 
 
@@ -251,7 +236,7 @@ def _chapters(citekey: str | None) -> list[str]:
 
     if citekey is not None:
         name, slash, experiment = citekey.partition("/")
-        _check_chapter(name)
+        paths.chapter(name)
         if slash:
             raise UserError(f"{citekey}: this command takes a chapter, without /{experiment}")
         return [citekey]
@@ -335,11 +320,10 @@ def _check(arguments: argparse.Namespace) -> int:
 
 def _first(citekey: str | None, missed: list["LeftOut"]) -> str:
     """What to run where nothing could be compared."""
-    if not missed:
-        run = f"{citekey or 'CITEKEY'} --profile quick"
-        return f"; nothing is on record, first: snnrepro run {run}, then snnrepro record {run}"
-    lacking = [f"{one.target.partition('/')[0]} --profile {one.profile}" for one in missed if " run " in one.why]
-    return f"; first: snnrepro run {lacking[0]}" if lacking else ""
+    if missed:
+        return f"; first: snnrepro run {missed[0].target.partition('/')[0]} --profile {missed[0].profile}"
+    run = f"{citekey or 'CITEKEY'} --profile quick"
+    return f"; nothing is on record, first: snnrepro run {run}, then snnrepro record {run}"
 
 
 def _data(arguments: argparse.Namespace) -> int:

@@ -38,7 +38,7 @@ def chapter(citekey: str) -> Path:
     known = citekeys()
     if citekey in known:
         return root() / "chapters" / citekey
-    nearest = difflib.get_close_matches(citekey, known, n=1)
+    nearest = difflib.get_close_matches(citekey.lower(), known, n=1)
     hint = f"did you mean {nearest[0]}?" if nearest else f"known: {', '.join(known) or 'none'}"
     raise UserError(f"unknown chapter {citekey!r}; {hint}")
 
