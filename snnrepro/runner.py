@@ -24,6 +24,7 @@ import warnings
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from importlib import metadata
+from operator import itemgetter
 from pathlib import Path
 from typing import Any
 
@@ -181,7 +182,7 @@ def run_all(
 
     Args:
         citekey: chapter.
-        experiments: their names in the chapter, in the order in which they start.
+        experiments: their names in the chapter, in the order in which they start: the first seed of each, then the second.
         profile: `quick` or `paper`.
         seeds: default: the seeds of the profile.
         jobs: processes on this machine; 1 stays in this process. Results do not depend on it.
@@ -213,7 +214,11 @@ def run_all(
             held.enter_context(_alone(job))
             _tidy(job, finished)
         if work:
-            _compute([(job, seed) for job, todo, _ in work for seed in todo], jobs, cluster, fresh, quiet)
+            # first seeds first: the processes then compile the kernels of different experiments, not all the same ones
+            turns = sorted(
+                ((turn, job, seed) for job, todo, _ in work for turn, seed in enumerate(todo)), key=itemgetter(0)
+            )
+            _compute([(job, seed) for _, job, seed in turns], jobs, cluster, fresh, quiet)
     return {job.key: _load(job, wanted) for job, wanted in asked}
 
 

@@ -505,15 +505,17 @@ def _first_two(config):
     return replace(config, start_only=True)
 
 
-def _learning(rule: str, adaptive: int = 50, iterations: int = 1000, **quick) -> Experiment:
+def _learning(
+    rule: str, adaptive: int = 50, iterations: int = 1000, quick_seeds: tuple[int, ...] = (0, 1)
+) -> Experiment:
     """An experiment on evidence accumulation."""
     if rule not in RULES:
         raise UserError(f"bellec2020: no rule {rule}; there are {', '.join(RULES)}")
     return Experiment(
         evidence,
-        Learner(rule, adaptive, **{**QUICK, **quick}),
+        Learner(rule, adaptive, **QUICK),
         Learner(rule, adaptive, iterations=iterations),
-        (0, 1),
+        quick_seeds,
         TWENTY,
         replay=_first_two,
     )
@@ -523,13 +525,13 @@ EXPERIMENTS = {
     "gradient": Experiment(
         gradient, Gradient(trials=4), Gradient(), (0,), TWENTY, replay=lambda c: replace(c, trials=2)
     ),
-    "pattern": Experiment(pattern, Pattern(600), Pattern(), (0, 1), TWENTY, replay=_first_two),
-    "evidence_bptt": _learning("bptt"),
+    "pattern": Experiment(pattern, Pattern(600), Pattern(), (0,), TWENTY, replay=_first_two),
+    "evidence_bptt": _learning("bptt", quick_seeds=(0,)),
     "evidence_symmetric": _learning("symmetric"),
     "evidence_random": _learning("random"),
     "evidence_adaptive": _learning("adaptive"),
-    "evidence_lif": _learning("bptt", 0, 400),
-    "evidence_lif_random": _learning("random", 0, 400),
+    "evidence_lif": _learning("bptt", 0, 400, (0,)),
+    "evidence_lif_random": _learning("random", 0, 400, (0,)),
     "reward": Experiment(reward, Reward(iterations=150, low=None), Reward(), (0, 1), TWENTY, replay=_first_two),
     "second_opinion": Experiment(second_opinion, SecondOpinion(), SecondOpinion(), (0,), FIVE),
 }

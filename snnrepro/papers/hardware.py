@@ -1259,7 +1259,7 @@ def _few_epochs(epochs: int, *names: str) -> tuple[tuple[str, Delayed], ...]:
 EXPERIMENTS = {
     "identities": Experiment(identities, Identities(), Identities(networks=20), (0,), FIVE),
     "tools": Experiment(tools, Tools(), Tools(networks=10), (0,), FIVE),
-    "ways": Experiment(ways, Ways(QUICK, chips=2, recovery=3, shown=2), Ways(), (0, 1), FIVE, replay=_one_epoch),
+    "ways": Experiment(ways, Ways(QUICK, chips=2, recovery=3, shown=2), Ways(), (0,), FIVE, replay=_one_epoch),
     "kinds": Experiment(kinds, Kinds(QUICK, chips=4), Kinds(), (0,), FIVE, replay=_one_epoch),
     "bits": Experiment(bits, Bits(QUICK, (3, 4, 6, 8), (3, 4, 6)), Bits(), (0,), TWENTY, replay=_one_epoch),
     "spread": Experiment(
@@ -1267,7 +1267,7 @@ EXPERIMENTS = {
     ),
     "first_spike": Experiment(
         first_spike,
-        FirstSpike(QUICK_TIMES, replace(IDEAL_TIMES, epochs=40), 2, 1, 6),
+        FirstSpike(QUICK_TIMES, replace(IDEAL_TIMES, epochs=25), 2, 1, 6),
         FirstSpike(),
         (0,),
         TWENTY,
@@ -1295,7 +1295,7 @@ EXPERIMENTS = {
     ),
     "loihi": Experiment(
         loihi_network,
-        Loihi(samples=3000, steps=25, late=18, hidden=60, epochs=5, rate=2e-2, slower=0.8, bits=(8, 4)),
+        Loihi(samples=2000, steps=25, late=18, hidden=60, epochs=5, rate=2e-2, slower=0.8, bits=(8, 4)),
         Loihi(),
         (0,),
         FIVE,

@@ -829,7 +829,7 @@ EXPERIMENTS = {
         digits,
         QUICK_DIGITS,
         SMALL_DIGITS,
-        (0, 1),
+        (0,),
         FIVE,
         replay=_one_update,
     ),

@@ -629,7 +629,7 @@ EXPERIMENTS = {
     ),
     "layered": Experiment(
         layered,
-        Layered(replace(QUICK, hidden=50, epochs=8, rate=0.02)),
+        Layered(replace(QUICK, hidden=50, epochs=6, rate=0.02)),
         Layered(),
         (0,),
         FIVE,
