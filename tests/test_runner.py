@@ -3,6 +3,7 @@ import functools
 import itertools
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -255,6 +256,12 @@ def test_experiments_that_run_side_by_side_give_what_each_gives_alone(demo, capf
     runner.run_all("demo2020", ["broken", "walk"], "quick", seeds=(0, 2))
     assert capfd.readouterr().err == ""
     assert runner.run_all("demo2020", [], "quick") == {}
+
+
+def test_first_seeds_of_all_experiments_start_before_the_second_ones(demo, capfd):
+    runner.run_all("demo2020", ["broken", "walk"], "quick", seeds=(0, 2), jobs=1)
+    finished = re.findall(r"(\w+, seed \d) finished", capfd.readouterr().err)
+    assert finished == ["broken, seed 0", "walk, seed 0", "broken, seed 2", "walk, seed 2"]
 
 
 def test_seeds_that_fail_side_by_side_are_named_with_their_experiment(demo):
