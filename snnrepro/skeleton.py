@@ -94,12 +94,18 @@ chapter.card()
 
 ## The model
 
+The first equation, with a label:
+
+$$
+m = \\frac{1}{n} \\sum_{i=1}^n x_i
+$$ (CITEKEY-mean)
+
 ## Figure 1
 
 ```{code-cell} ipython3
 :tags: [nbval-ignore-output]
 
-first = chapter.run("first")
+first = chapter.run("first")  # Eq. (1)
 noise = first.arrays[0]["noise"]
 fig, ax = plt.subplots()
 _ = ax.hist(noise)

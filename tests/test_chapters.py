@@ -67,7 +67,7 @@ def test_a_chapter_without_its_one_cell_of_verdicts_is_told_so(monkeypatch, call
 
 PLACEHOLDERS = (
     "Title of the page", "Richards et al.'s first word", "objective: the second", "learning_rule: the third",
-    "One sentence of the paper.", "Say where the band comes from.", "What is drawn.", "What one sees.",
+    "One sentence of the paper.", "Say where the band comes from.", "The first equation, with a label:", "What is drawn.", "What one sees.",
 )  # fmt: skip
 
 
