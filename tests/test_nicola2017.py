@@ -1,7 +1,7 @@
 """The chapter on Nicola & Clopath (2017): published settings, trials and their checkpoints, scores, controls, replays."""
 
 import math
-from dataclasses import replace
+from dataclasses import asdict, replace
 
 import bands
 import numpy as np
@@ -11,7 +11,7 @@ from snnrepro import ledger
 from snnrepro.errors import UserError
 from snnrepro.experiment import silent
 from snnrepro.force import networks, rls, teachers
-from snnrepro.force.networks import Izhikevich, Lif
+from snnrepro.force.networks import Izhikevich, Lif, Theta
 from snnrepro.papers import nicola2017 as paper
 
 CLAIMS = {claim.id: claim for claim in ledger.load_claims("nicola2017").claims}
@@ -26,19 +26,19 @@ def told(now):
 # The settings of the authors' code, ModelDB 190565 --------------------------------------------------------------------------
 
 
-def published(n, dt, every, rise, fall, gain, feedback, initial, begin, end, until):
+def published(kind, n, dt, every, rise, fall, gain, feedback, initial, begin, end, until):
     """A row of the table; times in seconds."""
-    return n, dt, every, rise, fall, gain, feedback, pytest.approx(initial), begin, end, until
+    return kind, n, dt, every, rise, fall, gain, feedback, pytest.approx(initial), begin, end, until
 
 
 FIGURES = {
-    "theta sine": published(2000, 1e-5, 50, 2e-3, 20e-3, 10, 1e4, 1e-5, 5, 10, 15),
-    "lif sine": published(2000, 5e-5, 50, 2e-3, 20e-3, 0.04, 10, 0.1 * 5e-5, 5, 10, 15),
-    "izhikevich sine": published(2000, 4e-5, 20, 2e-3, 20e-3, 5e3, 5e3, 2, 5, 10, 15),
-    "lorenz": published(5000, 1e-5, 50, 2e-3, 20e-3, 15, 1e4, 1e-5, 5, 50, 100),
-    "joy": published(5000, 4e-5, 100, 2e-3, 20e-3, 1e4, 4e3, 2, 1, 900, 1000),
-    "song": published(1000, 4e-5, 100, 2e-3, 20e-3, 1.3e4, 1e3, 2, 1, 50, 100),
-    "film": published(1000, 4e-5, 100, 2e-3, 20e-3, 5e3, 4e2, 2, 1, 50, 100),
+    "theta sine": published("theta", 2000, 1e-5, 50, 2e-3, 20e-3, 10, 1e4, 1e-5, 5, 10, 15),
+    "lif sine": published("lif", 2000, 5e-5, 50, 2e-3, 20e-3, 0.04, 10, 0.1 * 5e-5, 5, 10, 15),
+    "izhikevich sine": published("izhikevich", 2000, 4e-5, 20, 2e-3, 20e-3, 5e3, 5e3, 2, 5, 10, 15),
+    "lorenz": published("theta", 5000, 1e-5, 50, 2e-3, 20e-3, 15, 1e4, 1e-5, 5, 50, 100),
+    "joy": published("izhikevich, slow", 5000, 4e-5, 100, 2e-3, 20e-3, 1e4, 4e3, 2, 1, 900, 1000),
+    "song": published("izhikevich, adapting", 1000, 4e-5, 100, 2e-3, 20e-3, 1.3e4, 1e3, 2, 1, 50, 100),
+    "film": published("izhikevich, adapting", 1000, 4e-5, 100, 2e-3, 20e-3, 5e3, 4e2, 2, 1, 50, 100),
 }
 # kind, decay in ms, signal: G, Q, P(0), end and end of the run
 PANEL = {
@@ -80,7 +80,14 @@ def chosen(setting):
     """A setting as a row of the table."""
     s, learning = setting, setting.learning()
     times = s.begin, s.end, s.until
-    return s.n, s.step(), learning.every, s.rise, s.fall, s.gain, s.feedback, learning.initial, *times
+    return s.kind, s.n, s.step(), learning.every, s.rise, s.fall, s.gain, s.feedback, learning.initial, *times
+
+
+def rest(name):
+    """A paper config without its settings of networks."""
+    found = asdict(paper.EXPERIMENTS[name].paper)
+    assert not found.pop("start_only")
+    return {key: value for key, value in found.items() if key not in ("setting", "settings", "cells")}
 
 
 def test_paper_settings_are_the_published_ones():
@@ -88,18 +95,42 @@ def test_paper_settings_are_the_published_ones():
     found = {f"{s.kind} sine": chosen(s) for s in at_scale["oscillators"].settings}
     found |= {name: chosen(at_scale[name].setting) for name in ("lorenz", "joy", "song", "film")}
     assert found == FIGURES
-    assert at_scale["joy"].clock == 0
-    song, film = at_scale["song"], at_scale["film"]
-    assert (song.channels, song.strength, song.period, song.sequence) == (500, 8e3, 5.0, "song")
-    assert (film.channels, film.strength, film.period, film.sequence) == (32, 4e3, 8.0, "film")
+    assert (rest("lorenz"), rest("joy")) == ({}, {"clock": 0})
+    song = {"channels": 500, "strength": 8e3, "period": 5.0}
+    film = {"channels": 32, "strength": 4e3, "period": 8.0}
+    ours = {"repeats": 2}  # the sequences are made up: their shape, loudness and tests too
+    assert rest("song") == song | ours | {"sequence": "song", "shape": (30,), "loudness": 0.3, "speeds": ()}
+    assert rest("film") == film | ours | {"sequence": "film", "shape": (6, 8), "loudness": 1.0, "speeds": (2, 4, 8)}
 
 
 def test_the_bar_with_a_clock_is_shorter_than_the_published_one():
     """5,000 neurons as published; 64 channels and 500 s of 1,000 s there."""
-    config = paper.EXPERIMENTS["joy_clock"].paper
     row = list(FIGURES["joy"])
-    assert chosen(config.setting) == (*row[:-2], 200.0, 240.0)
-    assert config.clock == 16
+    assert chosen(paper.EXPERIMENTS["joy_clock"].paper.setting) == (*row[:-2], 200.0, 240.0)
+    assert rest("joy_clock") == {"clock": 16}
+
+
+def test_what_is_ours_in_the_other_settings():
+    """Each field: the integrate-and-fire network of supplementary figure 2, of other sizes, with another P(0) in the map."""
+    lif = list(published("lif", 2000, 5e-5, 50, 2e-3, 20e-3, 0.1, 30, 2.5e-6, 5, 10, 15))
+    found = {name: chosen(paper.EXPERIMENTS[name].paper.setting) for name in ("map", "size", "controls")}
+    assert found["controls"] == tuple(lif)
+    lif[1] = 1000
+    assert found["size"] == tuple(lif)
+    lif[8] = pytest.approx(5e-6)
+    assert found["map"] == tuple(lif)
+    assert rest("oscillators") == {"settle": 2.0, "watch": 1.5, "shown": 2.0}
+    assert rest("panel") == {"shown": 2.0}
+    assert rest("map") == {
+        "gains": (0.0, 0.01, 0.02, 0.03, 0.04, 0.06, 0.1, 0.15, 0.2, 0.3, 0.4),
+        "feedbacks": (0.0, 1.0, 3.0, 5.0, 10.0, 20.0, 30.0, 50.0, 100.0, 200.0),
+        **{"inside": ((0.04, 30.0), (0.1, 100.0)), "outside": ((0.4, 3.0), (0.1, 0.0))},
+    }
+    assert rest("size") == {"sizes": (100, 200, 500, 1000, 2000, 4000)}
+    assert rest("controls") == {"too_large": 0.4}
+    assert rest("second_opinion") == {"n": 100, "plain": 0.3, "brian2_n": 500, "begin": 1.0, "end": 4.0, "until": 6.0}
+    others = {"lorenz", "joy", "joy_clock", "song", "film", "oscillators", "panel", "second_opinion"}
+    assert paper.EXPERIMENTS.keys() == found.keys() | others
 
 
 def test_the_panel_is_the_published_one():
@@ -109,7 +140,7 @@ def test_the_panel_is_the_published_one():
     assert found.keys() == PANEL.keys()
     for key, (gain, feedback, initial, end, until) in PANEL.items():
         figure = FIGURES[f"{key[0]} sine"]
-        row = published(*figure[:4], key[1] / 1000, gain, feedback, initial, 5, end, until)
+        row = published(*figure[:5], key[1] / 1000, gain, feedback, initial, 5, end, until)
         assert chosen(found[key]) == row, key
 
 
@@ -122,8 +153,15 @@ def test_neurons_are_the_published_ones():
     kinds = paper.KINDS
     assert kinds["izhikevich"].model == kinds["izhikevich, slow"].model == Izhikevich()
     assert kinds["izhikevich, adapting"].model == Izhikevich(threshold=-40.0, a=0.002, d=100.0)
-    assert (kinds["lif"].v, kinds["izhikevich"].v, kinds["theta"].v) == ((-65, 30), (-60, 30), (-math.pi, math.pi))
-    assert [kind.balanced for kind in kinds.values()] == [True, True, False, False, False]
+    assert (kinds["lif"].model, kinds["theta"].model) == (Lif(), Theta())
+    units_steps_and_potentials = {name: kind[1:] for name, kind in kinds.items()}
+    assert units_steps_and_potentials == {
+        "lif": (1.0, 5e-5, 50, True, (-65, 30)),
+        "theta": (1.0, 1e-5, 50, True, (-math.pi, math.pi)),
+        "izhikevich": (1e-3, 4e-5, 20, False, (-60, 30)),
+        "izhikevich, slow": (1e-3, 4e-5, 100, False, (-60, 30)),
+        "izhikevich, adapting": (1e-3, 4e-5, 100, False, (-60, 30)),
+    }
     assert paper.SHARE == 0.1
 
 
