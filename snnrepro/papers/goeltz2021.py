@@ -660,8 +660,10 @@ def _few_digits(config: Mnist) -> Mnist:
 
 EXPERIMENTS = {
     "spike_time": Experiment(spike_time, SpikeTime(networks=40, step=2e-3), SpikeTime(), (0,), FIVE),
-    "yinyang": Experiment(yinyang, YinYang(Recipe(epochs=60)), YinYang(), (0,), TWENTY, replay=_one_epoch),
-    "controls": Experiment(controls, Controls(Recipe(epochs=20, tail=5)), Controls(), (0,), FIVE, replay=_one_epoch),
+    "yinyang": Experiment(yinyang, YinYang(Recipe(epochs=60)), YinYang(), (0, 1), TWENTY, replay=_one_epoch),
+    "controls": Experiment(
+        controls, Controls(Recipe(epochs=30, tail=5, every=5)), Controls(), (0, 1), FIVE, replay=_one_epoch
+    ),
     "digits": Experiment(
         digits,
         Mnist(replace(DIGITS, epochs=5, tail=2, every=1), "mnist-5k", validation=400),

@@ -407,7 +407,7 @@ EXPERIMENTS = {
     "timing": _comparison(Timing(), SETTINGS | SHARED, {}, warps=WARPS, plain=True),
     "scales": _comparison(Timing(), {"het_het": SETTINGS["het_het"]} | MIXED, {}, (0,), warps=WARPS),
     "rates": _comparison(Rates(), SETTINGS, {"epochs": 8}, (0,)),
-    "controls": _comparison(Timing(), CONTROLS, {}, (0,)),
+    "controls": _comparison(Timing(), CONTROLS, {}, (0, 1, 2)),
     "speech": _spoken(official=False),
     "speech_official": _spoken(official=True),
     "heidelberg": Experiment(
