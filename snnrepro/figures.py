@@ -176,7 +176,15 @@ def to_svg(fig: Figure) -> str:
     return buffer.getvalue()
 
 
-def interactive(name: str, *, citekey: str, caption: str, alt: str, data: dict, tolerance: float = 1e-6) -> None:
+def interactive(
+    name: str,
+    *,
+    citekey: str,
+    caption: str,
+    alt: str,
+    data: dict,
+    tolerance: float | dict[str, float] = 1e-6,
+) -> None:
     """Show a line plot with one slider, drawn in the page from data embedded in it. Show a static figure beside it for print.
 
     `data` holds `x_label`, `y_label`, `slider_label`, `slider_values` (numbers), and either `series` or `panels`, a list of
@@ -189,7 +197,7 @@ def interactive(name: str, *, citekey: str, caption: str, alt: str, data: dict, 
         caption: plain text.
         alt: what a reader who cannot see the figure needs to know.
         data: see above.
-        tolerance: as in `publish`.
+        tolerance: as in `publish`; the arrays are `slider`, and `x0`, `y0`, `x1`, ... of the series.
 
     Raises:
         UserError: empty texts, a missing key, series whose lengths do not fit, or what is no plain list of finite numbers.

@@ -72,7 +72,15 @@ class Chapter:
         named = [f"{profile} {' and '.join(dict.fromkeys(tags))}" for profile, tags in used.items() if tags]
         return f"Data: {', '.join(named)}."
 
-    def interactive(self, name: str, *, caption: str, alt: str, data: dict[str, Any], tolerance: float = 1e-6) -> None:
+    def interactive(
+        self,
+        name: str,
+        *,
+        caption: str,
+        alt: str,
+        data: dict[str, Any],
+        tolerance: float | dict[str, float] = 1e-6,
+    ) -> None:
         """Show a figure with a slider (see `figures.interactive`)."""
         figures.interactive(name, citekey=self.citekey, caption=caption, alt=alt, data=data, tolerance=tolerance)
 
