@@ -136,6 +136,20 @@ def test_embedded_digits_are_the_known_ones_and_their_split_is_fixed(no_network)
     assert (split.tag, split.shape) == ("mnist-5k", (28, 28))
 
 
+def test_embedded_digits_are_training_digits_of_mnist(monkeypatch):
+    if not (REAL_DATA and (Path(REAL_DATA) / IMAGES).exists()):
+        pytest.skip("SNNREPRO_DATA is not set or has no MNIST: where the 5,000 digits come from is not checked")
+    monkeypatch.setenv("SNNREPRO_DATA", REAL_DATA)
+    few, full = data.mnist_5k(), data.mnist()
+    learned, tested = (
+        {x.tobytes() for x in np.rint(255 * part).astype(np.uint8)} for part in (full.x_train, full.x_test)
+    )
+    pictures = {x.tobytes() for part in (few.x_train, few.x_test) for x in np.rint(255 * part).astype(np.uint8)}
+    assert len(pictures) == 5000
+    assert pictures <= learned
+    assert not pictures & tested
+
+
 def test_changed_embedded_digits_are_refused(tmp_path, monkeypatch):
     changed = tmp_path / "digits.csv.gz"
     changed.write_bytes(gzip.compress(b"0,0\n"))

@@ -58,6 +58,7 @@ RECIPES = {
 BESIDE = {
     "digits": {"ends": (256, 128, 64, 32, 16, 8, 4), "jitter": (16, 64, 128, 240), "shown": 16},
     "controls": {"margins": (1, 3, 10, 30)},
+    "as_published": {"ends": (128, 64, 32, 16, 8, 4), "jitter": (16, 64, 128, 240)},
     "second_opinion": {"images": 40, "hidden": 60, "warm": 400, "end": 64},
 }
 
@@ -216,6 +217,22 @@ def test_the_official_protocol_selects_on_the_test_digits(monkeypatch):
     assert result.metrics["lenient"] == trained.test[:, 0].max()
     best = result.metrics["epoch"] - 1
     assert result.metrics["accuracy"] == trained.test[best, 1]
+    p, known = TINY.settings, paper.mnist_5k()
+    pixels = np.round(np.concatenate([known.x_train, known.x_test]) * 255).astype(np.uint8)
+    label = np.concatenate([known.y_train, known.y_test])
+    answers = s4nn.respond(trained.selected, s4nn.encode(pixels, p.end), p)
+    scores, m = s4nn.score(answers, label, p), result.metrics
+    assert [m[f"known_{name}"] for name in paper.SCORES] == [scores[name] for name in paper.SCORES]
+    assert m["known_decision_time"] == answers.output.min(1).mean()
+    assert m["known_hidden_spikes"] == pytest.approx((answers.hidden < p.end).sum(1).mean())
+    assert m["known_at_256"] == m["known_potential"]
+    four = p._replace(end=4)
+    shorter = s4nn.respond(trained.selected, s4nn.encode(pixels, 4), four)
+    assert m["known_at_4"] == s4nn.score(shorter, label, four)["potential"]
+    moved = paper._jittered(pixels, 16, np.random.default_rng([0, 2]))
+    jittered = s4nn.score(s4nn.respond(trained.selected, s4nn.encode(moved, p.end), p), label, p)
+    assert m["known_jitter_16"] == jittered["lenient"]
+    assert result.arrays["over_ends"].shape == (7, 5) and result.arrays["over_jitter"].shape == (4, 4)
     paper_recipe = paper.EXPERIMENTS["as_published"].paper.recipe
     assert dataclasses.replace(paper_recipe, validation=5000, shuffled=True) == paper.Recipe()
     assert paper_recipe.validation == 0
@@ -279,6 +296,13 @@ WITHOUT_EFFECT = {
     "a-quarter-of-the-steps": 0.1,
     "four-steps-are-too-few": 0.0,
     "jitter-of-a-quarter": 0.1,
+    "known-digits-lenient": 0.93,  # untrained
+    "known-digits-ties-broken": 0.1,
+    "known-digits-decision-time": 20.0,  # before training
+    "known-digits-hidden-spikes": 262.0,  # untrained, before the decision alone
+    "known-digits-eight-steps": 0.865,  # with four steps
+    "known-digits-four-steps": 0.1,
+    "known-digits-jitter": 0.1,
     "shuffled-times-cannot-be-learned": 0.8,
     "margin-sets-the-pace": 0.0,
     "faces-and-motorbikes": 0.5,
