@@ -85,12 +85,12 @@ class Chapter:
         figures.interactive(name, citekey=self.citekey, caption=caption, alt=alt, data=data, tolerance=tolerance)
 
     def strip(self, figure: str) -> None:
-        """Show the claims of a figure: what the paper says, what came out live and recorded, the verdicts."""
+        """Show the claims of a figure: what is said where, what came out live and recorded, the verdicts."""
         display(HTML(ledger.strip_html(self._rows(), figure)))
 
     def table(self) -> None:
         """Show all claims of the chapter."""
-        display(HTML(ledger.table_html(self._rows(), f"Claims of {self.citekey}")))
+        display(HTML(ledger.table_html(self._rows(), "All claims of this chapter")))
 
     def verdicts(self) -> None:
         """Print the quick verdict of each claim that was run live: `id: pass` or `id: fail`."""

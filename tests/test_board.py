@@ -97,7 +97,7 @@ def test_the_page(two):
     first, second = re.findall(r'<tr role="row" class="snn-row".*?</tr>', html)
     assert 'data-chapter="demo2020" data-evidence="identity" data-verdict="not reproduced" data-quick="pass"' in first
     assert 'href="../chapters/demo2020/demo2020.html#claim-size-bounded"' in first
-    assert '<span class="snn-number">1.5</span> <span class="snn-n">n = 5</span>' in first
+    assert '<span class="snn-number">1.5</span> <span class="snn-n">n\u00a0=\u00a05</span>' in first
     assert "The mean is outside the band." in first
     assert 'data-verdict="open" data-quick="not run"' in second
     assert "1 &lt; 2 &amp; so on" in second

@@ -27,7 +27,7 @@ from snnrepro.ledger import (
     table_html,
 )
 from snnrepro.ledger.claims import Claim
-from snnrepro.ledger.tables import interval, number, text
+from snnrepro.ledger.tables import extremes, interval, measured, number, text
 
 numbers = st.floats(-1e6, 1e6)
 
@@ -237,7 +237,7 @@ def test_reasons(demo, walk):
     for values, reason in (
         ([0.5] * 5, ""),
         ([0.5] * 3, "Only 3 of at least 5 seeds are recorded."),
-        ([0.2, 0.3, 0.5, 0.7, 0.8], "The interval reaches out of the band."),
+        ([0.2, 0.3, 0.5, 0.7, 0.8], "The 95 per cent interval of the mean reaches beyond the band."),
         ([0.9] * 5, "The mean is outside the band."),
     ):
         save_record(record(values), {})
@@ -271,9 +271,11 @@ def test_quick_values_live_or_from_the_last_recorded_run(demo, walk):
         (0.9996, 0, "0.9996"),
         (1.0, 0, "1"),
         (-12.3456, 0, "-12.35"),
-        (12345, 0, "12345"),
+        (12345, 0, "12,345"),
         (1.23456e-8, 0, "1.235e-8"),
-        (2.5e6, 0, "2.5e6"),
+        (2.5e6, 0, "2,500,000"),
+        (2.5e9, 0, "2.5e9"),
+        (123456.7, 0, "1.235e5"),
         (0.95432, 0.012, "0.954"),
         (0.95432, 0.3, "0.95"),
         (123.4, 56, "123"),
@@ -287,13 +289,33 @@ def test_number(x, spread, shown):
 
 @given(st.floats(-1e12, 1e12), st.floats(0, 1e6))
 def test_no_number_is_shown_further_off_than_its_last_digits(x, spread):
-    error = abs(float(number(x, spread)) - x)
+    error = abs(float(number(x, spread).replace(",", "")) - x)
     assert error <= (max(0.05 * spread, 1e-8) if spread > 0 else 0) + 6e-4 * abs(x)
 
 
 def test_interval():
     assert interval(0.95432, 0.9489, 0.9598) == "0.954 [0.949, 0.960]"
     assert interval(0.5, 0.5, 0.5) == "0.5"
+    assert interval(1.0, 1 - 1e-12, 1 + 1e-12) == "1"
+
+
+def test_extremes():
+    assert extremes([3e-14, 1e-15, 2e-15]) == "1e-15 to 3e-14"
+    assert extremes([0.0, 0.0]) == "0"
+
+
+@pytest.mark.parametrize(
+    ("found", "band", "shown"),
+    [
+        ("-0.5 [-0.75, 1e-5]", "-0.8 .. -0.2", "−0.5 [−0.75, 1e-5] accepted: −0.8 to −0.2"),
+        ("-5e-4", ">= -0.05", "−5e-4 accepted: ≥ −0.05"),
+        ("4,521,984", "== 4521984 +- 0", "4,521,984 accepted: exactly 4,521,984"),
+        ("1", "== 1 +- 0.00001", "1 accepted: 1 ± 0.00001"),
+    ],
+)
+def test_signs_and_counts_in_a_cell(found, band, shown):
+    words = parse(measured(found, None, "", band))[1].replace(" no seed enters", "")
+    assert words == shown
 
 
 def test_text_is_escaped_and_code_is_marked():
@@ -355,6 +377,18 @@ def test_strip_and_table(demo, walk):
     assert not [a for t, a in tags if "id" in a]  # the strips have the anchors
     with pytest.raises(UserError, match=r"no claim belongs to 'fig-9'; claims.yml has: fig-1, tab-2"):
         strip_html(found, "fig-9")
+
+
+def test_an_identity_shows_its_extremes_and_a_name_of_our_own_is_no_figure_of_the_paper(demo, walk):
+    experiment, record = walk
+    save_record(record([0.4, 0.5, 0.5, 0.5, 0.6]), {})
+    same = CLAIM.format(id="same", more="").replace("evidence: paper", "evidence: identity")
+    write_claims(demo, same.replace("fig-1", "fig-drawn"))
+    found = rows(load_claims("demo2020"), {"walk": experiment}, {"walk.size": [0.52, 0.5]})
+    words = parse(strip_html(found, "fig-drawn"))[1]
+    assert words.startswith("Claims Claim and where it comes from")
+    assert "0.5 to 0.52 n = 2" in words
+    assert "0.4 to 0.6 n = 5" in words
 
 
 BIB = r"""

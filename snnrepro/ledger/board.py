@@ -68,8 +68,8 @@ def board_rows() -> list[dict[str, Any]]:
     """The claims of all chapters as plain data, in the order of the chapters' files.
 
     Fields: `citekey`, `title`, those of the claim (`accept` as text), `reason`, `quick_verdict`, `quick_mean`, `quick_n`,
-    `paper_verdict`, `paper_mean`, `paper_low`, `paper_high`, `paper_n`, `changed`, and `data` and `date` of the record. What is
-    not known is None.
+    `paper_verdict`, `paper_mean`, `paper_low`, `paper_high`, `paper_n`, `changed`, `data` and `date` of the record, and
+    `quick_values` and `paper_values`, one a seed. What is not known is None.
     """
     return [_plain(chapter, row) for chapter, claims in board() for row in claims]
 
@@ -92,6 +92,8 @@ def _plain(chapter: ChapterClaims, row: Row) -> dict[str, Any]:
         "changed": list(paper.changed),
         "data": record.data if record else None,
         "date": record.date if record else None,
+        "quick_values": list(row.quick_values),
+        "paper_values": record.values(row.claim.metric_name) if record else None,
     }
 
 
@@ -120,7 +122,7 @@ def board_html(
     """
     if not claims:
         return '<div class="snn-board"><p>No chapter has claims yet.</p></div>'
-    names = ("Claim", "Chapter", "Paper", "Here, quick", "Here, paper scale", "Verdict")
+    names = ("Claim", "Chapter", "Source", "Here, quick", "Here, paper scale", "Verdict")
     body = "".join(_board_row(claim, link) for claim in claims)
     return (
         f'<div class="snn-board">{_counts_html(claims)}{_filters(claims)}'
@@ -155,6 +157,17 @@ def _select(label: str, field: str, values: Sequence[str]) -> str:
     return f'<label>{label} <select data-filter="{field}"><option value="">all</option>{options}</select></label>'
 
 
+def _quick(claim: Mapping[str, Any]) -> str:
+    identity = claim["evidence"] == "identity"
+    return tables.extremes(claim["quick_values"]) if identity else tables.number(claim["quick_mean"])
+
+
+def _recorded(claim: Mapping[str, Any]) -> str:
+    if claim["evidence"] == "identity" and claim["paper_values"] is not None:
+        return tables.extremes(claim["paper_values"])
+    return tables.interval(*(claim[f"paper_{field}"] for field in ("mean", "low", "high")))
+
+
 def _board_row(claim: Mapping[str, Any], link: str) -> str:
     accept, value = claim["accept"] or {}, claim["value"]
     address = link.format(citekey=claim["citekey"], id=claim["id"])
@@ -162,18 +175,17 @@ def _board_row(claim: Mapping[str, Any], link: str) -> str:
     says = f'<a href="{escape(address)}">{tables.text(claim["says"])}</a>'
     says += f' <span class="snn-note">{note}</span>' if note else ""
     paper = f"{tables.published(**value, unit=claim['unit'])} " if value else ""
-    mean, quick, recorded = claim["quick_mean"], tables.NOTHING, tables.NOTHING
+    quick = recorded = tables.NOTHING
     quick_n, paper_n = (None if claim["deterministic"] else claim[f"{profile}_n"] for profile in ("quick", "paper"))
-    if mean is not None:
-        quick = tables.measured(mean, mean, mean, quick_n, claim["unit"], accept.get("quick"))
+    if claim["quick_mean"] is not None:
+        quick = tables.measured(_quick(claim), quick_n, claim["unit"], accept.get("quick"))
     if claim["paper_mean"] is not None:
-        numbers = (claim[f"paper_{field}"] for field in ("mean", "low", "high"))
-        recorded = tables.measured(*numbers, paper_n, claim["unit"], accept.get("paper"))
+        recorded = tables.measured(_recorded(claim), paper_n, claim["unit"], accept.get("paper"))
     cells = (
         tables.cell(
             "snn-chapter", "Chapter", f'<span title="{escape(claim["title"])}">{escape(claim["citekey"])}</span>'
         ),
-        tables.cell("snn-value-cell", "Paper", paper + tables.source(claim["where"], claim["evidence"])),
+        tables.cell("snn-value-cell", "Source", paper + tables.source(claim["where"], claim["evidence"])),
         tables.cell("snn-quick", "Here, quick", quick),
         tables.cell("snn-recorded", "Here, paper scale", recorded),
         tables.cell("snn-verdicts", "Verdict", tables.badges(claim["quick_verdict"], claim["paper_verdict"])),

@@ -28,7 +28,7 @@ CELL = 'style="text-align:left;vertical-align:top"'
 
 
 def strip_html(rows: Sequence[Row], figure: str) -> str:
-    """The claims of one figure (`fig-4`): what the paper says, what came out here, the verdicts.
+    """The claims of one figure (`fig-4`): what the paper or we say, and where, what came out here, the verdicts.
 
     Raises:
         UserError: no claim belongs to the figure.
@@ -37,7 +37,7 @@ def strip_html(rows: Sequence[Row], figure: str) -> str:
     if not chosen:
         known = ", ".join(dict.fromkeys(row.claim.figure for row in rows))
         raise UserError(f"no claim belongs to {figure!r}; claims.yml has: {known or 'none'}")
-    return _claims_table(chosen, "snn-strip", f"Claims: {_figure_name(figure)}", full=False)
+    return _claims_table(chosen, "snn-strip", _strip_caption(figure), full=False)
 
 
 def table_html(rows: Sequence[Row], caption: str) -> str:
@@ -68,9 +68,11 @@ def card_html(claims: ChapterClaims) -> str:
 
 
 def number(x: float, spread: float = 0.0) -> str:
-    """A number for readers: two digits of its spread, or four significant ones where there is no spread."""
+    """A number for readers: two digits of its spread, or four significant ones where there is no spread; counts in full."""
     if x == 0:
         return "0"
+    if spread <= 0 and x == round(x) and abs(x) < 1e9:
+        return f"{x:,.0f}"
     if not 1e-3 <= max(abs(x), spread) < 1e5:
         mantissa, exponent = f"{x:.{_digits(x, spread)}e}".split("e")
         return f"{_trim(mantissa)}e{int(exponent)}"
@@ -94,9 +96,16 @@ def _trim(digits: str) -> str:
 def interval(mean: float, low: float, high: float) -> str:
     """A mean with its interval, `0.954 [0.949, 0.959]`; the mean alone where the interval is a point."""
     spread = high - low
-    if spread <= 0:
+    middle, *ends = (number(x, max(spread, 0.0)) for x in (mean, low, high))
+    if ends == [middle, middle]:
         return number(mean)
-    return f"{number(mean, spread)} [{number(low, spread)}, {number(high, spread)}]"
+    return f"{middle} [{ends[0]}, {ends[1]}]"
+
+
+def extremes(values: Sequence[float]) -> str:
+    """The lowest and the highest of some numbers, `1e-15 to 3e-14`: each of them decides about an identity, and not their mean."""
+    low, high = number(min(values)), number(max(values))
+    return low if low == high else f"{low} to {high}"
 
 
 def text(words: str) -> str:
@@ -115,8 +124,8 @@ def badge(state: str, scale: str) -> str:
 def published(mean: float, n: int | None = None, sd: float | None = None, unit: str = "") -> str:
     """A published number, `0.863 ± 0.005 (n = 5)`."""
     deviation = f" ± {number(sd)}" if sd is not None else ""
-    runs = f" (n = {n})" if n is not None else ""
-    return f'<span class="snn-value">{number(mean)}{deviation}{_unit(unit)}{runs}</span>'
+    runs = f" (n\u00a0=\u00a0{n})" if n is not None else ""
+    return f'<span class="snn-value">{_signed(number(mean))}{deviation}{_unit(unit)}{runs}</span>'
 
 
 def source(where: str, evidence: str) -> str:
@@ -125,16 +134,17 @@ def source(where: str, evidence: str) -> str:
     return f'<span class="snn-where">{text(where)}</span> {grade}'
 
 
-def measured(mean: float, low: float, high: float, n: int | None, unit: str, band: object) -> str:
-    """A number from here with its interval, its seeds (None: no seed enters it) and the band that accepts it."""
-    accepted = f' <span class="snn-band">accepted: {_unbroken(band_words(str(band)))}</span>' if band else ""
-    number = _unbroken(interval(mean, low, high))
-    seeds = "no seed enters" if n is None else f"n = {n}"
-    return f'<span class="snn-number">{number}{_unit(unit)}</span> <span class="snn-n">{seeds}</span>{accepted}'
+def measured(found: str, n: int | None, unit: str, band: object) -> str:
+    """What came out here (`interval`, `extremes`), its seeds (None: no seed enters it) and the band that accepts it."""
+    words = f'<span class="snn-unbroken">{_signed(band_words(str(band)))}</span>'
+    accepted = f' <span class="snn-band">accepted: {words}</span>' if band else ""
+    seeds = "no seed enters" if n is None else f"n\u00a0=\u00a0{n}"
+    return f'<span class="snn-number">{_unbroken(_signed(found))}{_unit(unit)}</span> <span class="snn-n">{seeds}</span>{accepted}'
 
 
 def band_words(band: str) -> str:
     """A band as a reader writes it: `≥ 0.9`, `0.85 to 0.88`, `exactly 0`, `1 ± 0.1`."""
+    band = re.sub(r"(?<![\d.])\d{4,}(?![\d.])", lambda whole: f"{int(whole[0]):,}", band)
     if band.startswith("==") and band.endswith("+- 0"):
         return f"exactly {band[2:-4].strip()}"
     for sign, word in ((">=", "≥"), ("<=", "≤"), ("..", "to"), ("== ", ""), ("+-", "±")):
@@ -143,8 +153,13 @@ def band_words(band: str) -> str:
 
 
 def _unbroken(words: str) -> str:
-    """Numbers with an exponent, and a sign with its number, stay on one line."""
-    return re.sub(r"[≤≥±] \S+|\S*\de-\S+", r'<span class="snn-unbroken">\g<0></span>', words)
+    """An interval, and a number with an exponent, stay on one line."""
+    return re.sub(r"\[[^]]*\]|\S*\de-\S+", r'<span class="snn-unbroken">\g<0></span>', words)
+
+
+def _signed(words: str) -> str:
+    """With minus signs before negative numbers, where Python writes hyphens."""
+    return re.sub(r"(?<![\w.])-(?=\d)", "−", words)
 
 
 def _unit(unit: str) -> str:
@@ -155,9 +170,10 @@ def _quick(row: Row) -> str:
     """Content of the quick cell. The mean decides at this profile, so it stands alone."""
     if row.quick_mean is None:
         return NOTHING
-    mean, claim = row.quick_mean, row.claim
+    claim = row.claim
     n = None if claim.deterministic else len(row.quick_values)
-    return measured(mean, mean, mean, n, claim.unit, claim.band("quick"))
+    found = extremes(row.quick_values) if claim.evidence == "identity" else number(row.quick_mean)
+    return measured(found, n, claim.unit, claim.band("quick"))
 
 
 def _recorded(row: Row) -> str:
@@ -166,7 +182,9 @@ def _recorded(row: Row) -> str:
     if row.record is None:
         return NOTHING
     n = None if claim.deterministic else paper.n
-    numbers = measured(paper.mean, paper.low, paper.high, n, claim.unit, claim.band("paper"))
+    identity = claim.evidence == "identity"
+    found = extremes(row.record.values(claim.metric_name)) if identity else interval(paper.mean, paper.low, paper.high)
+    numbers = measured(found, n, claim.unit, claim.band("paper"))
     return f'{numbers} <span class="snn-data">data: {text(row.record.data)}</span>'
 
 
@@ -187,7 +205,7 @@ def head(names: Sequence[str]) -> str:
 
 
 def _claims_table(rows: Sequence[Row], css: str, caption: str, full: bool) -> str:
-    names = ("Paper says", "Here, quick (live)", "Here, paper scale (recorded)", "Verdict")
+    names = ("Claim and where it comes from", "Here, quick (live)", "Here, paper scale (recorded)", "Verdict")
     groups = "".join(_group(row, full) for row in rows)
     return f'<table role="table" class="{css}"><caption class="snn-caption">{text(caption)}</caption>{head(names)}{groups}</table>'
 
@@ -227,11 +245,11 @@ def _note_row(row: Row, full: bool) -> str:
     return f'<tr role="row" class="snn-note-row"><td role="cell" colspan="4" class="snn-note" {CELL}>{words}</td></tr>'
 
 
-def _figure_name(figure: str) -> str:
-    """`fig-4` as `Figure 4`."""
+def _strip_caption(figure: str) -> str:
+    """`Claims: Figure 4` for `fig-4`, whose name is that of the paper; `Claims` for names of our own, as `fig-times`."""
     kind, _, rest = figure.partition("-")
-    name = {"fig": "Figure", "tab": "Table", "text": "text"}[kind]
-    return f"{name} {rest.replace('-', ' ')}"
+    name = {"fig": "Figure", "tab": "Table"}.get(kind)
+    return f"Claims: {name} {rest}" if name and re.fullmatch(r"\d+[a-z]?", rest) else "Claims"
 
 
 def _link(url: str, words: str) -> str:

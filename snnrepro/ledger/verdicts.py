@@ -213,7 +213,11 @@ def _why(citekey: str, claim: Claim, verdict: Verdict) -> str:
     few = verdict.state == "partly" and claim.evidence != "identity" and verdict.n < ENOUGH_SEEDS
     if few:
         return f"Only {verdict.n} of at least {ENOUGH_SEEDS} seeds {'is' if verdict.n == 1 else 'are'} recorded."
-    return "The interval reaches out of the band." if verdict.state == "partly" else "The mean is outside the band."
+    return (
+        "The 95 per cent interval of the mean reaches beyond the band."
+        if verdict.state == "partly"
+        else "The mean is outside the band."
+    )
 
 
 def _command(citekey: str, claim: Claim) -> str:
