@@ -184,14 +184,14 @@ def table_html(results: dict[str, Any]) -> str:
         [
             escape(title),
             f'<span class="snn-value">{report.seconds(statistics.median(results["times"][case]))}</span>',
-            report.ratio_text(ratio(results, case)) if case in TARGETS else "",
+            report.ratio_text(ratio(results, case)) if case in TARGETS else "–",
         ]
         for case, (title, _) in CASES.items()
     ]
     caption = (
         f"Median wall time of the gradients of one iteration of evidence accumulation on one core, {s['batch']} trials of "
         f"{results['steps']} steps, {s['n']} neurons, float32, and how many times ours it is. {results['date']}, {machine['cpu']}, "
-        f"{f'other programs used {busy:.0f} % of the machine' if busy >= 1 else 'otherwise idle'}; "
+        f"{report.load_text(busy)}; "
         f"{', '.join(f'{name} {version}' for name, version in results['versions'].items())}."
     )
     said = "".join(f"<li>{escape(line)}.</li>" for line in lines(results))

@@ -195,7 +195,7 @@ def ratios(results: dict[str, Any], case: str) -> list[tuple[str, float | None]]
 
 def table_html(results: dict[str, Any]) -> str:
     """Times of a training step and how many times ours they are, what the checks found, and what became of the targets."""
-    head = ["", *CASES, "largest difference of times", "of gradients"]
+    head = ["", *CASES, "largest difference of times", "largest difference of gradients"]
     rows = []
     for task in results["tasks"]:
         medians = {case: statistics.median(times) for case, times in task["times"].items()}
@@ -228,7 +228,7 @@ def targets(results: dict[str, Any]) -> list[report.Reached]:
     for case, factor in TARGETS.items():
         large = {name: r for name, r in ratios(results, case) if name.startswith(PLACES[case]) and r is not None}
         verdict = "not measured" if not large else "reached" if min(large.values()) >= factor else "not reached"
-        shown_ = ", ".join(f"{name} {report.ratio_text(r)}" for name, r in large.items())
+        shown_ = "; ".join(f"{name} {report.ratio_text(r)}" for name, r in large.items())
         found.append(report.Reached(f"against {case}, on {PLACES[case]}", factor, shown_ or "–", verdict))
     return found
 

@@ -324,7 +324,7 @@ def table_html(results: dict[str, Any]) -> str:
     caption = (
         f"Median wall time of one simulated second on one core, and how many times ours it is; {setting['n']} neurons, "
         f"{1 / setting['dt']:.0f} steps and {1 / (setting['every'] * setting['dt']):.0f} updates a second. {results['date']}, "
-        f"{machine['cpu']}, {f'other programs used {busy:.0f} % of the machine' if busy >= 1 else 'otherwise idle'}; {versions}."
+        f"{machine['cpu']}, {report.load_text(busy)}; {versions}."
     )
     lines = [f"{case.title}: {case.says}" for case in CASES.values()]
     lines += [f"not measured: {CASES[case].title}: {why}" for case, why in results["missing"].items()]

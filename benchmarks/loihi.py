@@ -234,12 +234,11 @@ def table_html(results: dict[str, Any]) -> str:
     """Times of a run, how many times ours they are, and what the check found."""
     rows = []
     for entry in results["tasks"]:
-        kind = "recurrent, " if entry["recurrent"] else ""
         ours, r = statistics.median(entry["ours"]), ratio(entry)
         theirs = "–" if r is None else report.seconds(statistics.median(entry["lava"]))
         rows.append(
             [
-                f"{escape(entry['task'])}<br>{kind}{'-'.join(map(str, entry['sizes']))}, {entry['steps']} steps",
+                f"{escape(entry['task'])}<br>{'-'.join(map(str, entry['sizes']))}, {entry['steps']} steps",
                 f'<span class="snn-value">{report.seconds(ours)}</span>',
                 f'<span class="snn-value">{theirs}</span> <span class="snn-n">{"" if r is None else report.ratio_text(r)}</span>',
                 check_text(entry["check"]),
@@ -248,7 +247,7 @@ def table_html(results: dict[str, Any]) -> str:
     busy = results["others_percent"]
     caption = (
         f"Median time of a run of one sample, and how many times ours it is. {results['date']}, {results['machine']['cpu']}, "
-        f"{f'other programs used {busy:.0f} % of the machine' if busy >= 1 else 'otherwise idle'}; {versions_text(results)}."
+        f"{report.load_text(busy)}; {versions_text(results)}."
     )
     table = report.table(["", "ours, one core", "lava-nc, all cores", "last layer"], rows, caption)
     return table + "<ul>" + "".join(f"<li>{escape(line)}.</li>" for line in lines(results)) + "</ul>"

@@ -323,18 +323,22 @@ def cell(results: Results, task: str, case: str, column: tuple) -> tuple[str, st
     return seconds(time), ratio_text(time / min(ours)) if ours else ""
 
 
+def load_text(percent: float, machine: str = "the machine") -> str:
+    """What other programs took of the machine."""
+    return f"other programs used {percent:.0f}\N{NO-BREAK SPACE}% of {machine}" if percent >= 1 else "otherwise idle"
+
+
 def task_text(results: Results, task: str) -> str:
     """Sizes of a task."""
     t = results["tasks"][task]
-    values = "analogue input" if t["density"] == 1 else f"input density {100 * t['density']:g} %"
+    values = "analogue input" if t["density"] == 1 else f"input density {100 * t['density']:g}\N{NO-BREAK SPACE}%"
     return f"{'-'.join(map(str, t['sizes']))} neurons, {t['steps']} steps, batch {t['batch']}, {values}"
 
 
 def about(results: Results) -> str:
     """Date, machine and circumstances in one line."""
     m, v = results["machine"], results["versions"]
-    busy = results["others_percent"]
-    load = f"other programs used {busy:.0f} % of it" if busy >= 1 else "otherwise idle"
+    load = load_text(results["others_percent"], "it")
     start = "Smoke run with tiny tasks: the numbers mean nothing. " if results["quick"] else ""
     memory = f", {m['memory_gib']} GiB" if "memory_gib" in m else ""
     return (
@@ -369,7 +373,10 @@ def table(head: list[str], rows: list[list[str]], caption: str, name: str = "") 
     )
 
 
-SIGNS = "✓: same spikes and gradients as our neuron; ≈: other equations, only the rate is compared; ✗: differs."
+SIGNS = (
+    "✓: same spikes, and gradients where there are any, as our neuron with that library's switches; "
+    "≈: other equations, only the rate is compared; ✗: differs."
+)
 """What the signs before the firing rates say."""
 
 
@@ -388,9 +395,9 @@ def task_html(results: Results, task: str) -> str:
         shown = escape(sign + rate_text(rates[case])) if rates.get(case) else sign or "–"
         rows.append([f"<strong>{title}</strong>" if title.startswith("ours") else title, *cells, shown])
     head = ["", *(heading for *_, heading in COLUMNS), "check; firing rate"]
-    return table(
-        head, rows, f"{task_text(results, task)}. Median time of one step, and how many times ours it is. {SIGNS}"
-    )
+    layers = " Two rates: first and second hidden layer." if any(len(found) == 2 for found in rates.values()) else ""
+    caption = f"{task_text(results, task)}. Median time of one step, and how many times ours it is. {SIGNS}{layers}"
+    return table(head, rows, caption)
 
 
 def targets_html(results: Results) -> str:
@@ -409,7 +416,9 @@ def targets_html(results: Results) -> str:
         rows.append([escape(one.target.says), f"at least {one.target.factor:g}×", *cells, badge(one.verdict)])
     head = ["training step, 2 threads", "target", "as it comes", "memory kept", "verdict"]
     return table(
-        head, rows, "How many times faster, set before the measurement; against which library, where several count."
+        head,
+        rows,
+        "How many times faster ours is; targets were set before the measurement. Small: the library that counts, where there are several.",
     )
 
 
@@ -433,7 +442,8 @@ def faster_html(results: Results) -> str:
     """Where another library is faster."""
     lines, places = faster_peers(results)
     if not lines:
-        return f"<p>No other library is faster than ours in any of the {places} columns of these tables where both were measured.</p>"
+        place = f'any of the {places} columns of the tables under <a href="#the-same-work">The same work</a>'
+        return f"<p>No other library is faster than ours in {place} where both were measured.</p>"
     items = "".join(f"<li>{escape(line)}</li>" for line in lines)
     return f"<p>Another library is faster than our fastest in {len(lines)} cases ({places} columns compared):</p><ul>{items}</ul>"
 
@@ -569,7 +579,7 @@ def caption(results: Results) -> str:
     memory = "freed memory kept by the process, for all" if k["allocator"] == "tuned" else "default allocator"
     return (
         f"Time of one training step over the number of steps (A), hidden neurons (B), samples (C) and the input density (D); "
-        f"elsewhere {b['steps']} steps, {b['sizes'][1]} neurons, batch {b['batch']}, density {100 * b['density']:g} %. "
+        f"elsewhere {b['steps']} steps, {b['sizes'][1]} neurons, batch {b['batch']}, density {100 * b['density']:g}\N{NO-BREAK SPACE}%. "
         f"Feed-forward network, {k['threads']} threads, {memory}; medians. "
         f"Limit: the time of the matrix products alone, the lower of the dashed and the dotted line."
     )

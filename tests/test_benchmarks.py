@@ -586,7 +586,7 @@ def test_loihi_ratios_and_targets():
     assert loihi.lines(slow)[0].endswith("9.0×: not reached")
     assert loihi.lines(fast)[1] == "7 samples of 5 steps through 3-4: 250 ms on one core"
     html = loihi.table_html(fast)
-    assert ">11.0×<" in html and "A &amp; B" in html and "recurrent, 3-4, 9 steps" in html
+    assert ">11.0×<" in html and "A &amp; B" in html and "recurrent<br>3-4, 9 steps" in html
     without = made_up_loihi([0.1], [], None)
     assert "not measured" in loihi.lines(without)[0]
     assert "no &lt;lava&gt;" in loihi.table_html(without)

@@ -85,6 +85,14 @@ def test_the_gallery_reads_published_figures_in_order(tmp_path):
     ]
 
 
+def test_the_gallery_names_a_chapter_by_its_first_heading(tmp_path):
+    cells = [{"cell_type": "code", "source": ["# a comment\n"]}]
+    cells += [{"cell_type": "markdown", "source": source} for source in (["Text\n", "# A title"], "# Another")]
+    notebook = tmp_path / "made2024.ipynb"
+    notebook.write_text(json.dumps({"cells": cells}))
+    assert load("gallery").title(notebook) == "A title"
+
+
 def test_the_gallery_takes_chapters_in_the_order_of_the_contents():
     names = ["book/intro", "chapters/z2020/z2020", "chapters/a2021/a2021", "chapters/lost/lost"]
     env = SimpleNamespace(

@@ -1,4 +1,4 @@
-"""The figures of all chapters on one page: `{gallery}`.
+"""The numbered figures of all chapters on one page: `{gallery}`.
 
 Walks the notebooks named in the table of contents, in its order, and shows each published figure (an SVG output whose metadata
 holds name, caption and alternative text) with its caption and a link to the place in the chapter.
@@ -31,22 +31,35 @@ def published(notebook):
                 yield about["name"], about["caption"], about["alt"], "".join(output["data"]["image/svg+xml"])
 
 
+def title(notebook):
+    """Return the first heading of a notebook."""
+    cells = json.loads(notebook.read_text(encoding="utf-8"))["cells"]
+    lines = [line for cell in cells if cell["cell_type"] == "markdown" for line in "".join(cell["source"]).splitlines()]
+    return next(line.removeprefix("# ") for line in lines if line.startswith("# "))
+
+
 class Gallery(SphinxDirective):
     """Put the gallery here. No arguments."""
 
     def run(self):
-        """Return one titled grid a chapter; the page is read again in every build."""
+        """Return links to the chapters' grids and one titled grid a chapter; the page is read again in every build."""
         self.env.note_reread()
-        found = []
+        found, links = [], []
         for chapter in chapters(self.env):
-            figures = [self.figure(chapter, *one) for one in published(Path(self.env.doc2path(chapter)))]
+            notebook = Path(self.env.doc2path(chapter))
+            figures = [self.figure(chapter, *one) for one in published(notebook)]
             if not figures:
                 continue
+            place = nodes.make_id(f"gallery-{Path(chapter).name}")
+            to_place = nodes.reference("", title(notebook), refid=place, internal=True, classes=["snn-plain"])
+            links += [nodes.Text(" · "), to_place]
             heading = nodes.paragraph(
-                "", "", self.link("doc", f"/{chapter}", nodes.inline()), classes=["snn-gallery-title"]
+                "", "", self.link("doc", f"/{chapter}", nodes.inline()), classes=["snn-gallery-title"], ids=[place]
             )
             found += [heading, nodes.container("", *figures, classes=["snn-gallery"])]
-        return found or [nodes.paragraph("", "No chapter has a figure yet.")]
+        if not found:
+            return [nodes.paragraph("", "No chapter has a figure yet.")]
+        return [nodes.paragraph("", "", *links[1:]), *found]
 
     def figure(self, chapter, name, caption, alt, svg):
         """Return one picture with its number and caption, leading to the figure in its chapter."""
