@@ -645,7 +645,7 @@ SMALL_DIGITS = replace(
     epochs=200,
     limits=(0.5, 0.5),
 )
-FIVE, TWENTY = tuple(range(5)), tuple(range(20))
+FIVE, TEN, TWENTY = tuple(range(5)), tuple(range(10)), tuple(range(20))
 
 
 def _one_epoch(config):
@@ -662,7 +662,7 @@ EXPERIMENTS = {
     "spike_time": Experiment(spike_time, SpikeTime(networks=40, step=2e-3), SpikeTime(), (0,), FIVE),
     "yinyang": Experiment(yinyang, YinYang(Recipe(epochs=60)), YinYang(), (0, 1), TWENTY, replay=_one_epoch),
     "controls": Experiment(
-        controls, Controls(Recipe(epochs=30, tail=5, every=5)), Controls(), (0, 1), FIVE, replay=_one_epoch
+        controls, Controls(Recipe(epochs=30, tail=5, every=5)), Controls(), (0, 1), TEN, replay=_one_epoch
     ),
     "digits": Experiment(
         digits,
