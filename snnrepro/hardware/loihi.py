@@ -7,7 +7,8 @@ One step of a neuron, with M = 2^23 and tz(x, k) = sign(x) (|x| >> k), the shift
     s =  v > (vth << 6),  v <- 0 where s;                u is not reset
 
 The activation a of step t + 1 + d is the sum of effective weights (times payload, with graded spikes) over the spikes of step t whose
-synapse has delay d, shifted by the weight exponent after it has been added up; recurrent spikes go the same way. a is 0 in the first step.
+synapse has delay d, shifted by the weight exponent after it has been added up; recurrent spikes go the same way. Sums are shifted apart and
+then added: that of the inputs, that of recurrent spikes, and, where there are delays, that of each sending step. a is 0 in the first step.
 u wraps once a step, so large payloads or exponents carry it beyond 24 bits; a, and u before that, wrap at 2^31, as in Lava.
 
 Arrays are `(time, inputs)` or `(time, batch, inputs)`, weights and delays `(sender, neuron)`, all integers. The rule is that of
