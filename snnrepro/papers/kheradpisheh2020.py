@@ -416,7 +416,7 @@ def faces(config: Faces, seed: int, progress: Progress, checkpoint: Path | None)
 # Experiments ----------------------------------------------------------------------------------------------------------------
 
 QUICK = Recipe("mnist-5k", 400, epochs=15, tail=5)
-FIVE = tuple(range(5))
+FIVE, TEN = tuple(range(5)), tuple(range(10))
 
 
 def _one_epoch(config):
@@ -425,7 +425,7 @@ def _one_epoch(config):
 
 
 EXPERIMENTS = {
-    "digits": Experiment(digits, Digits(QUICK), Digits(), (0, 1), FIVE, replay=_one_epoch),
+    "digits": Experiment(digits, Digits(QUICK), Digits(), (0, 1), TEN, replay=_one_epoch),
     "controls": Experiment(
         controls,
         Controls(replace(QUICK, hidden=100, epochs=8), (1, 3, 10)),
