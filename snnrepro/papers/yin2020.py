@@ -814,7 +814,7 @@ EXPERIMENTS = {
         replace(QUICK_HEART, settings=ADAPTATION),
         FAST_TAUS,
         (0,),
-        FIVE,
+        tuple(range(10)),
         replay=lambda c: replace(c, epochs=1, test_every=1, settings=("learned",)),
     ),
     "as_published": Experiment(
