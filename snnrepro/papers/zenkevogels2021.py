@@ -566,7 +566,7 @@ def second_opinion(config: SecondOpinion, seed: int, progress: Progress, checkpo
 
 BEST = {"superspike": 10.0, "sigmoid": 10.0, "esser": 1.0}
 QUICK = Task(samples=400, shares=(0.5, 0.0, 0.5), batch=100, epochs=20, most_strength=1.0)
-FIVE, TEN = tuple(range(5)), tuple(range(10))
+FIVE = tuple(range(5))
 
 EXPERIMENTS = {
     "randman": Experiment(randman, Randman(Task(samples=400, shares=(0.5, 0.0, 0.5))), Randman(), (0,), FIVE),
@@ -576,7 +576,7 @@ EXPERIMENTS = {
         Comparison(QUICK, _shape_settings(BEST)),
         Comparison(Task(), _shape_settings(BEST)),
         (0,),
-        TEN,
+        FIVE,
         replay=_first_epoch,
     ),
     **{
