@@ -157,17 +157,6 @@ def _select(label: str, field: str, values: Sequence[str]) -> str:
     return f'<label>{label} <select data-filter="{field}"><option value="">all</option>{options}</select></label>'
 
 
-def _quick(claim: Mapping[str, Any]) -> str:
-    identity = claim["evidence"] == "identity"
-    return tables.extremes(claim["quick_values"]) if identity else tables.number(claim["quick_mean"])
-
-
-def _recorded(claim: Mapping[str, Any]) -> str:
-    if claim["evidence"] == "identity" and claim["paper_values"] is not None:
-        return tables.extremes(claim["paper_values"])
-    return tables.interval(*(claim[f"paper_{field}"] for field in ("mean", "low", "high")))
-
-
 def _board_row(claim: Mapping[str, Any], link: str) -> str:
     accept, value = claim["accept"] or {}, claim["value"]
     address = link.format(citekey=claim["citekey"], id=claim["id"])
@@ -175,12 +164,16 @@ def _board_row(claim: Mapping[str, Any], link: str) -> str:
     says = f'<a href="{escape(address)}">{tables.text(claim["says"])}</a>'
     says += f' <span class="snn-note">{note}</span>' if note else ""
     paper = f"{tables.published(**value, unit=claim['unit'])} " if value else ""
-    quick = recorded = tables.NOTHING
+    mean, quick, recorded = claim["quick_mean"], tables.NOTHING, tables.NOTHING
     quick_n, paper_n = (None if claim["deterministic"] else claim[f"{profile}_n"] for profile in ("quick", "paper"))
-    if claim["quick_mean"] is not None:
-        quick = tables.measured(_quick(claim), quick_n, claim["unit"], accept.get("quick"))
+    if mean is not None:
+        found = tables.outcome(claim["evidence"], claim["quick_values"], mean, mean, mean)
+        quick = tables.measured(found, quick_n, claim["unit"], accept.get("quick"))
     if claim["paper_mean"] is not None:
-        recorded = tables.measured(_recorded(claim), paper_n, claim["unit"], accept.get("paper"))
+        numbers = (claim[f"paper_{field}"] for field in ("values", "mean", "low", "high"))
+        recorded = tables.measured(
+            tables.outcome(claim["evidence"], *numbers), paper_n, claim["unit"], accept.get("paper")
+        )
     cells = (
         tables.cell(
             "snn-chapter", "Chapter", f'<span title="{escape(claim["title"])}">{escape(claim["citekey"])}</span>'

@@ -108,6 +108,11 @@ def extremes(values: Sequence[float]) -> str:
     return low if low == high else f"{low} to {high}"
 
 
+def outcome(evidence: str, values: Sequence[float], mean: float, low: float, high: float) -> str:
+    """What came out over seeds: of an identity the extremes, of anything else the mean and its interval."""
+    return extremes(values) if evidence == "identity" else interval(mean, low, high)
+
+
 def text(words: str) -> str:
     """Escaped text, with `code` between backticks."""
     return re.sub(r"`([^`]+)`", r"<code>\1</code>", escape(words, quote=False))
@@ -135,7 +140,7 @@ def source(where: str, evidence: str) -> str:
 
 
 def measured(found: str, n: int | None, unit: str, band: object) -> str:
-    """What came out here (`interval`, `extremes`), its seeds (None: no seed enters it) and the band that accepts it."""
+    """What came out here (`outcome`), its seeds (None: no seed enters it) and the band that accepts it."""
     words = f'<span class="snn-unbroken">{_signed(band_words(str(band)))}</span>'
     accepted = f' <span class="snn-band">accepted: {words}</span>' if band else ""
     seeds = "no seed enters" if n is None else f"n\u00a0=\u00a0{n}"
@@ -170,9 +175,9 @@ def _quick(row: Row) -> str:
     """Content of the quick cell. The mean decides at this profile, so it stands alone."""
     if row.quick_mean is None:
         return NOTHING
-    claim = row.claim
+    claim, mean = row.claim, row.quick_mean
     n = None if claim.deterministic else len(row.quick_values)
-    found = extremes(row.quick_values) if claim.evidence == "identity" else number(row.quick_mean)
+    found = outcome(claim.evidence, row.quick_values, mean, mean, mean)
     return measured(found, n, claim.unit, claim.band("quick"))
 
 
@@ -182,8 +187,8 @@ def _recorded(row: Row) -> str:
     if row.record is None:
         return NOTHING
     n = None if claim.deterministic else paper.n
-    identity = claim.evidence == "identity"
-    found = extremes(row.record.values(claim.metric_name)) if identity else interval(paper.mean, paper.low, paper.high)
+    values = row.record.values(claim.metric_name)
+    found = outcome(claim.evidence, values, paper.mean, paper.low, paper.high)
     numbers = measured(found, n, claim.unit, claim.band("paper"))
     return f'{numbers} <span class="snn-data">data: {text(row.record.data)}</span>'
 
